@@ -1,0 +1,122 @@
+package keys
+
+import (
+	"bytes"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// Source says where a passphrase comes from. The first one that is set and
+// there wins: the environment, a file, the terminal. There is no default
+// passphrase.
+type Source struct {
+	Env      string // name of an environment variable
+	File     string // path of a file; its first line is the passphrase
+	Prompt   bool   // ask on the terminal, /dev/tty
+	Optional bool   // none is fine: return nil if Env and File are not there and Prompt is false
+}
+
+// Read returns the passphrase that opens the key called name, which is shown
+// in prompts. It returns nil only if the source is optional and nothing is set.
+// A variable or file that is there and empty is an error: an unset secret in a
+// CI job must not turn encryption off.
+func (s Source) Read(name string) (*Passphrase, error) {
+	return s.read(name, false)
+}
+
+// ReadNew is Read for a key that is about to be made: at the terminal it asks
+// twice, since a typing error would lock the key away for good.
+func (s Source) ReadNew(name string) (*Passphrase, error) {
+	return s.read(name, true)
+}
+
+func (s Source) read(name string, isNew bool) (*Passphrase, error) {
+	if s.Env != "" {
+		if value, ok := os.LookupEnv(s.Env); ok {
+			p, err := NewPassphrase([]byte(value))
+			if err != nil {
+				return nil, fmt.Errorf("environment variable %s: %w", s.Env, err)
+			}
+			return p, nil
+		}
+	}
+	if s.File != "" {
+		p, err := readPassphraseFile(s.File)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || !s.Prompt && !s.Optional {
+			return p, err
+		}
+	}
+	if s.Prompt {
+		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("asking for the passphrase of %q: no terminal: %w", name, err)
+		}
+		defer tty.Close()
+		return ask(tty, name, isNew)
+	}
+	if s.Optional {
+		return nil, nil
+	}
+	return nil, fmt.Errorf("no passphrase for %q: %s", name, s.missing())
+}
+
+func (s Source) missing() string {
+	if s.Env != "" {
+		return fmt.Sprintf("environment variable %s is not set", s.Env)
+	}
+	return "no source of passphrases is configured"
+}
+
+// readPassphraseFile takes the first line, without its "\n" or "\r\n".
+func readPassphraseFile(path string) (*Passphrase, error) {
+	data, err := readFile(path, MaxFileSize, func(info os.FileInfo) error {
+		// A group may read it: so are secrets given to services.
+		if mode := info.Mode().Perm(); mode&0o004 != 0 {
+			return fmt.Errorf("everybody may read it (mode %#o); close it with: chmod o= FILE", mode)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("passphrase file: %w", err)
+	}
+	line, _, hasEnd := bytes.Cut(data, []byte("\n"))
+	if hasEnd {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+	}
+	p, err := NewPassphrase(line)
+	if err != nil {
+		return nil, fmt.Errorf("passphrase file %q: %w", path, err)
+	}
+	return p, nil
+}
+
+// ask prompts on a terminal without echo, twice for a new key.
+//
+// BUG: killed by a signal while it waits, it leaves the terminal without echo.
+func ask(tty *os.File, name string, isNew bool) (*Passphrase, error) {
+	prompts := []string{fmt.Sprintf("Passphrase for %q: ", name)}
+	if isNew {
+		prompts = []string{fmt.Sprintf("New passphrase for %q: ", name), "The same again: "}
+	}
+	var answers [][]byte
+	for _, prompt := range prompts {
+		if _, err := fmt.Fprint(tty, prompt); err != nil {
+			return nil, fmt.Errorf("asking for a passphrase: %w", err)
+		}
+		answer, err := term.ReadPassword(int(tty.Fd()))
+		fmt.Fprintln(tty)
+		if err != nil {
+			return nil, fmt.Errorf("asking for a passphrase: %w", err)
+		}
+		answers = append(answers, answer)
+	}
+	if isNew && subtle.ConstantTimeCompare(answers[0], answers[1]) != 1 {
+		return nil, errors.New("the two passphrases differ")
+	}
+	return NewPassphrase(answers[0])
+}
