@@ -1,0 +1,87 @@
+package durable
+
+import (
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// SyncDir makes the names in the directory path survive a power cut: those
+// created, renamed and removed.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// Rename gives the directory old the name new and syncs the parents of both.
+// In the way may stand an empty directory, which it replaces in one step, but
+// neither a directory with something in it (an error that is fs.ErrExist) nor a
+// file. It refuses an old that is not a directory. It does not sync what is in
+// old: write that with this package.
+func Rename(old, new string) error {
+	info, err := os.Lstat(old)
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return &os.LinkError{Op: "rename", Old: old, New: new, Err: unix.ENOTDIR}
+	}
+	// rename(2) gives ENOTEMPTY or EEXIST for a directory with something in it,
+	// and both are fs.ErrExist. os.Rename would refuse an empty one too.
+	if err := unix.Rename(old, new); err != nil {
+		return &os.LinkError{Op: "rename", Old: old, New: new, Err: err}
+	}
+	from, to := filepath.Dir(filepath.Clean(old)), filepath.Dir(filepath.Clean(new))
+	if err := SyncDir(to); err != nil {
+		return err
+	}
+	if from == to {
+		return nil
+	}
+	return SyncDir(from)
+}
+
+// Sweep removes from the directory dir the temporary files that killed runs of
+// this package left there, and nothing else. The caller must hold the lock on
+// dir, or it may take away the file of a run that lives.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	swept := false
+	for _, entry := range entries {
+		if !isTemp(entry) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+			return fmt.Errorf("removing a stray file: %w", err)
+		}
+		swept = true
+	}
+	if !swept {
+		return nil
+	}
+	return SyncDir(dir)
+}
+
+// isTemp tells whether a directory entry is a regular file with a name that
+// tempPath draws: ".BASE.tmp-" and 16 hexadecimal digits.
+func isTemp(entry fs.DirEntry) bool {
+	name := entry.Name()
+	i := strings.LastIndex(name, ".tmp-")
+	if i < 2 || name[0] != '.' || !entry.Type().IsRegular() {
+		return false
+	}
+	random, err := hex.DecodeString(name[i+len(".tmp-"):])
+	return err == nil && len(random) == 8
+}
