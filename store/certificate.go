@@ -141,10 +141,10 @@ func (db *DB) Complete(ctx context.Context, done ...Completed) error {
 			return err
 		}
 		defer intent.Close()
-		now := db.Now().UTC()
+		now := db.Now()
 		entries := make([]Entry, len(done))
 		for i, c := range done {
-			e := Entry{Kind: KindIssue, Time: now, Serial: hex.EncodeToString(c.Serial), SHA256: digest(c.DER)}
+			e := Entry{Kind: KindIssue, Serial: hex.EncodeToString(c.Serial), SHA256: digest(c.DER)}
 			var state State
 			err := intent.QueryRowContext(ctx, c.Serial).Scan(&e.Name, &e.Profile, &e.Issuer, &e.Actor, &state)
 			switch {
@@ -158,7 +158,7 @@ func (db *DB) Complete(ctx context.Context, done ...Completed) error {
 			entries[i] = e
 		}
 		// 2. Append to the ledger.
-		first, err := db.appendEntries(ctx, tx, entries)
+		first, err := appendEntries(ctx, tx, now, entries...)
 		if err != nil {
 			return err
 		}

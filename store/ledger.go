@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -104,9 +105,10 @@ func prove[P any](ctx context.Context, db *DB, size int64, do func(tlog.HashRead
 	return proof, err
 }
 
-// appendEntries gives the entries their seq and time, and writes them and
-// their part of the tree. It returns the seq of the first.
-func (db *DB) appendEntries(ctx context.Context, tx *sql.Tx, entries []Entry) (int64, error) {
+// appendEntries gives the entries their seq and the time now, and writes them
+// and their part of the tree. It returns the seq of the first. Now must be read
+// within tx, so that times in the ledger go the way the clock goes.
+func appendEntries(ctx context.Context, tx *sql.Tx, now time.Time, entries ...Entry) (int64, error) {
 	first, err := ledgerSize(ctx, tx)
 	if err != nil {
 		return 0, err
@@ -123,7 +125,7 @@ func (db *DB) appendEntries(ctx context.Context, tx *sql.Tx, entries []Entry) (i
 	defer insertNode.Close()
 
 	for i, entry := range entries {
-		entry.Seq = first + int64(i)
+		entry.Seq, entry.Time = first+int64(i), now
 		data, err := entry.Marshal()
 		if err != nil {
 			return 0, err

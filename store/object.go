@@ -34,9 +34,8 @@ func (db *DB) PutObject(ctx context.Context, o Object) error {
 	if err != nil {
 		return fmt.Errorf("recording object %q: %w", o.Name, err)
 	}
-	entry.Time = db.Now()
 	err = db.write(ctx, func(tx *sql.Tx) error {
-		seq, err := db.appendEntries(ctx, tx, []Entry{entry})
+		seq, err := appendEntries(ctx, tx, db.Now(), entry)
 		if err != nil {
 			return err
 		}
@@ -105,7 +104,7 @@ func (db *DB) objects(ctx context.Context, where string, args ...any) ([]Object,
 	return objects, rows.Err()
 }
 
-// entry is the ledger entry of a new version, but for its time.
+// entry is the ledger entry of a new version, but for its seq and time.
 func (o Object) entry() (Entry, error) {
 	for _, text := range [][2]string{{"name", o.Name}, {"kind", o.Kind}, {"actor", o.Actor}} {
 		if err := checkText(text[0], text[1]); err != nil {

@@ -35,6 +35,7 @@ func (db *DB) SetSetting(ctx context.Context, actor, key, value string) error {
 	return nil
 }
 
+// setSetting is SetSetting without the key in its errors.
 func (db *DB) setSetting(ctx context.Context, actor, key, value string) error {
 	if err := checkText("key", key); err != nil {
 		return err
@@ -47,14 +48,13 @@ func (db *DB) setSetting(ctx context.Context, actor, key, value string) error {
 	}
 	entry := Entry{
 		Kind:   KindSetting,
-		Time:   db.Now(),
 		Actor:  actor,
 		Name:   key,
 		SHA256: digest([]byte(value)),
 		Detail: map[string]string{"value": value},
 	}
 	return db.write(ctx, func(tx *sql.Tx) error {
-		seq, err := db.appendEntries(ctx, tx, []Entry{entry})
+		seq, err := appendEntries(ctx, tx, db.Now(), entry)
 		if err != nil {
 			return err
 		}

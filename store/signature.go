@@ -29,11 +29,10 @@ func (db *DB) RecordSignature(ctx context.Context, signatures ...Signature) erro
 		if err != nil {
 			return fmt.Errorf("recording the signature of %q: %w", s.File, err)
 		}
-		entry.Time = db.Now()
 		entries[i] = entry
 	}
 	err := db.write(ctx, func(tx *sql.Tx) error {
-		_, err := db.appendEntries(ctx, tx, entries)
+		_, err := appendEntries(ctx, tx, db.Now(), entries...)
 		return err
 	})
 	if err != nil {
@@ -42,7 +41,7 @@ func (db *DB) RecordSignature(ctx context.Context, signatures ...Signature) erro
 	return nil
 }
 
-// entry is the ledger entry of the signature, but for its time.
+// entry is the ledger entry of the signature, but for its seq and time.
 func (s Signature) entry() (Entry, error) {
 	for _, text := range [][2]string{{"artifact", s.Artifact}, {"signer", s.Signer}, {"actor", s.Actor}} {
 		if err := checkText(text[0], text[1]); err != nil {

@@ -33,7 +33,7 @@ import (
 // context.
 type DB struct {
 	// Now is the clock for what is recorded. Open sets it to time.Now; set
-	// another before the first use.
+	// another before the first use. It is called by one goroutine at a time.
 	Now func() time.Time
 
 	path string

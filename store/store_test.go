@@ -388,7 +388,7 @@ func TestRecordSignature(t *testing.T) {
 	want := []Entry{{
 		Actor: "ci", Kind: KindSign, Name: "linux.efi", Seq: 1, Serial: "5a0000000000000001", SHA256: digest(nil),
 		Detail: map[string]string{"artifact": "efi", "size": "12", "signer": "ssig"},
-		Time:   time.Date(2026, 1, 2, 2, 4, 8, 678_900_000, time.UTC),
+		Time:   time.Date(2026, 1, 2, 2, 4, 7, 178_900_000, time.UTC),
 	}}
 	if !reflect.DeepEqual(entries, want) {
 		t.Errorf("ledger: %+v, want %+v", entries, want)
@@ -521,6 +521,29 @@ func TestOpenReadOnlyChangesNothing(t *testing.T) {
 	if !bytes.Equal(before, after) {
 		t.Error("the file changed")
 	}
+}
+
+func TestOpenReadOnlyOnReadOnlyFileSystem(t *testing.T) {
+	db := newDB(t)
+	issue(t, db, 1, 5)
+	must(t, db.Close())
+	dir := t.TempDir()
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m")
+	if errors.Is(err, syscall.EPERM) && os.Getenv("CI") == "" {
+		t.Skip("mounting a tmpfs needs root")
+	}
+	must(t, err)
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	image, err := os.ReadFile(db.path)
+	must(t, err)
+	path := filepath.Join(dir, "pki.db")
+	must(t, os.WriteFile(path, image, 0o600))
+	must(t, syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+
+	ro, err := OpenReadOnly(t.Context(), path)
+	must(t, err)
+	must(t, ro.Verify(t.Context()))
+	must(t, ro.Close())
 }
 
 func TestOpenRefusesOtherFiles(t *testing.T) {

@@ -21,7 +21,11 @@ import (
 //   - each issued certificate, each object and each setting has exactly one
 //     entry that tells its name and digest, and each such entry has its row.
 //
-// It reads the whole file, and writers wait meanwhile.
+// The ledger does not cover the other columns of a certificate (key URI, key
+// identifier, validity, the hash of the TBSCertificate), which package ca can
+// compare with the DER, nor intents.
+//
+// It reads the whole file, and writers wait meanwhile, up to their timeout.
 func (db *DB) Verify(ctx context.Context) error {
 	err := db.read(ctx, func(tx *sql.Tx) error {
 		for _, check := range []func(context.Context, *sql.Tx) error{
@@ -294,7 +298,8 @@ func verifyRows(ctx context.Context, tx *sql.Tx) error {
 
 // verifySettings compares the settings with the last entry for each.
 func verifySettings(ctx context.Context, tx *sql.Tx) error {
-	// 1. What the ledger says.
+	// 1. What the ledger says. verifyEntries has seen that each entry has the
+	// canonical form, so no setting escapes the filter.
 	want := map[string]Entry{}
 	rows, err := tx.QueryContext(ctx, "SELECT entry FROM ledger WHERE instr(entry, CAST(? AS BLOB)) ORDER BY seq", `"kind":"setting"`)
 	if err != nil {

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -30,7 +33,8 @@ func tamper(t *testing.T, db *DB, statements string) {
 	}
 }
 
-// swap exchanges a column of the rows a and b.
+// swap exchanges a column of the rows a and b. It first takes the entries out
+// of certificates, where they are unique.
 func swap(table, key, column string, a, b int) string {
 	return fmt.Sprintf(`CREATE TEMP TABLE spare AS SELECT %[2]s AS k, %[3]s AS v FROM %[1]s WHERE %[2]s IN (%[4]d, %[5]d);
 		UPDATE %[1]s SET %[3]s = NULL WHERE %[2]s IN (%[4]d, %[5]d) AND '%[3]s' = 'entry' AND '%[1]s' = 'certificate';
@@ -38,9 +42,27 @@ func swap(table, key, column string, a, b int) string {
 		UPDATE %[1]s SET %[3]s = (SELECT v FROM spare WHERE k = %[4]d) WHERE %[2]s = %[5]d`, table, key, column, a, b)
 }
 
-// The store has certificates in entries 0 to 4 (row ids 1 to 5), one intent (6),
-// objects in 5 and 6, settings in 7 and 8, a signature in 9. Node ids of level 0
-// are 0 1 3 4 7 8 10 11 15 16.
+// fullStore returns the file of a store that has certificates in entries 0 to 4
+// (row ids 1 to 5), one intent (6), objects in 5 and 6, settings in 7 and 8, a
+// signature in 9. Node ids of level 0 are 0 1 3 4 7 8 10 11 15 16.
+func fullStore(t *testing.T) []byte {
+	t.Helper()
+	ctx := t.Context()
+	db := newDB(t)
+	issue(t, db, 0, 4)
+	must(t, db.Intend(ctx, record(99)))
+	for _, name := range []string{"PK.auth", "db.auth"} {
+		must(t, db.PutObject(ctx, Object{Name: name, Kind: "uefi", Actor: "me", Content: []byte(name)}))
+	}
+	must(t, db.SetSetting(ctx, "me", "owner", "first"))
+	must(t, db.SetSetting(ctx, "me", "owner", "second"))
+	must(t, db.RecordSignature(ctx, Signature{Artifact: "efi", File: "f", Signer: "s", Serial: serial(0), Actor: "me"}))
+	must(t, db.Close())
+	image, err := os.ReadFile(db.path)
+	must(t, err)
+	return image
+}
+
 func TestVerifyFindsTampering(t *testing.T) {
 	tests := []struct {
 		name, statements, want string
@@ -70,7 +92,7 @@ func TestVerifyFindsTampering(t *testing.T) {
 			"tree node 5 is missing: the next is 6"},
 		{"a node added", `INSERT INTO node VALUES (99, zeroblob(32))`,
 			"more nodes than its entries give"},
-		{"both ends cut", `DELETE FROM ledger WHERE seq = 9; DELETE FROM node WHERE id >= 16; UPDATE object SET entry = 9 WHERE entry = 6`,
+		{"an object moved over the cut end", `DELETE FROM ledger WHERE seq = 9; DELETE FROM node WHERE id >= 16; UPDATE object SET entry = 9 WHERE entry = 6`,
 			`ledger entry 6: object "db.auth" has no row`},
 
 		// Certificates.
@@ -116,19 +138,13 @@ func TestVerifyFindsTampering(t *testing.T) {
 		{"index dropped", `DROP INDEX certificate_not_after`, `the schema lacks "CREATE INDEX certificate_not_after`},
 		{"table added", `CREATE TABLE x (y)`, `something that is not ours: "CREATE TABLE x (y)"`},
 	}
+	image := fullStore(t)
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			db := newDB(t)
-			issue(t, db, 0, 4)
-			must(t, db.Intend(t.Context(), record(99)))
-			for _, name := range []string{"PK.auth", "db.auth"} {
-				must(t, db.PutObject(t.Context(), Object{Name: name, Kind: "uefi", Actor: "me", Content: []byte(name)}))
-			}
-			must(t, db.SetSetting(t.Context(), "me", "owner", "first"))
-			must(t, db.SetSetting(t.Context(), "me", "owner", "second"))
-			must(t, db.RecordSignature(t.Context(), Signature{Artifact: "efi", File: "f", Signer: "s", Serial: serial(0), Actor: "me"}))
+			path := filepath.Join(t.TempDir(), "pki.db")
+			must(t, os.WriteFile(path, image, 0o600))
+			db := reopen(t, path)
 			must(t, db.Verify(t.Context()))
-
 			tamper(t, db, test.statements)
 			err := db.Verify(t.Context())
 			if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -165,6 +181,27 @@ func TestVerifyFindsRehashedEntry(t *testing.T) {
 	tamper(t, db, fmt.Sprintf("UPDATE ledger SET entry = x'%x'; UPDATE node SET hash = x'%x'", data, leafHash(data)))
 	if err := db.Verify(t.Context()); err == nil || !strings.Contains(err.Error(), "ledger entry 0: ") {
 		t.Errorf("entry that is no entry: %v", err)
+	}
+}
+
+// What Verify says it can't find: only who kept the root sees that the end of the
+// store is gone.
+func TestCutStoreTakesACheckpointToFind(t *testing.T) {
+	ctx := t.Context()
+	db := newDB(t)
+	issue(t, db, 0, 3)
+	size, root, err := db.Root(ctx)
+	must(t, err)
+	tamper(t, db, `DELETE FROM ledger WHERE seq = 3; DELETE FROM node WHERE id >= 4; DELETE FROM certificate WHERE entry = 3`)
+	must(t, db.Verify(ctx))
+	if _, err := db.ConsistencyProof(ctx, size, size); !errors.Is(err, ErrNotFound) {
+		t.Errorf("the checkpoint's size is still there: %v", err)
+	}
+	// Another certificate in its place makes the size right, but not the root.
+	issue(t, db, 4, 4)
+	must(t, db.Verify(ctx))
+	if newSize, newRoot, err := db.Root(ctx); err != nil || newSize != size || newRoot == root {
+		t.Errorf("size %d, root %v, %v", newSize, newRoot, err)
 	}
 }
 
