@@ -22,25 +22,25 @@ func SyncDir(path string) error {
 	return d.Sync()
 }
 
-// Rename gives the directory old the name new and syncs the parents of both.
-// In the way may stand an empty directory, which it replaces in one step, but
-// neither a directory with something in it (an error that is fs.ErrExist) nor a
-// file. It refuses an old that is not a directory. It does not sync what is in
-// old: write that with this package.
-func Rename(old, new string) error {
-	info, err := os.Lstat(old)
+// Rename gives the directory oldPath the name newPath and syncs the parents of
+// both. In the way may stand an empty directory, which it replaces in one step,
+// but neither a directory with something in it (an error that is fs.ErrExist)
+// nor a file. It refuses an oldPath that is not a directory. It does not sync
+// what is in there: write that with this package.
+func Rename(oldPath, newPath string) error {
+	info, err := os.Lstat(oldPath)
 	if err != nil {
 		return err
 	}
 	if !info.IsDir() {
-		return &os.LinkError{Op: "rename", Old: old, New: new, Err: unix.ENOTDIR}
+		return &os.LinkError{Op: "rename", Old: oldPath, New: newPath, Err: unix.ENOTDIR}
 	}
 	// rename(2) gives ENOTEMPTY or EEXIST for a directory with something in it,
 	// and both are fs.ErrExist. os.Rename would refuse an empty one too.
-	if err := unix.Rename(old, new); err != nil {
-		return &os.LinkError{Op: "rename", Old: old, New: new, Err: err}
+	if err := unix.Rename(oldPath, newPath); err != nil {
+		return &os.LinkError{Op: "rename", Old: oldPath, New: newPath, Err: err}
 	}
-	from, to := filepath.Dir(filepath.Clean(old)), filepath.Dir(filepath.Clean(new))
+	from, to := filepath.Dir(filepath.Clean(oldPath)), filepath.Dir(filepath.Clean(newPath))
 	if err := SyncDir(to); err != nil {
 		return err
 	}

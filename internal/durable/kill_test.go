@@ -70,8 +70,8 @@ func TestKilledWriteFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
 	written := false
-	for range 20 {
-		killAfter(t, time.Duration(5+rand.IntN(40))*time.Millisecond, "write", path)
+	for round := range 20 {
+		killAfter(t, time.Duration(5+rand.IntN(40)+3*round)*time.Millisecond, "write", path)
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) && !written {
 			continue // killed before its first file
@@ -95,9 +95,9 @@ func TestKilledWriteFile(t *testing.T) {
 
 func TestKilledCreateFileLeavesNoOtherName(t *testing.T) {
 	created := 0
-	for range 20 {
+	for round := range 20 {
 		dir := t.TempDir()
-		killAfter(t, time.Duration(5+rand.IntN(40))*time.Millisecond, "create", filepath.Join(dir, "key"))
+		killAfter(t, time.Duration(5+rand.IntN(40)+3*round)*time.Millisecond, "create", filepath.Join(dir, "key"))
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)

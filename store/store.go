@@ -1,0 +1,246 @@
+// Package store keeps what a PKI has done in one SQLite file: certificates and
+// the intents before them, signed objects, small settings, and the ledger, an
+// append-only Merkle tree (RFC 6962) over all of it. What is recorded and its
+// ledger entry are one transaction, which is durable when the call returns.
+//
+// It knows bytes, serials and dates, and not X.509: that a row tells the truth
+// about its DER is for package ca to check. Keys and PINs never come here.
+//
+// Verify finds any change to what the ledger covers. It can't find a store that
+// was cut at its end, or rewritten as a whole: for that keep a checkpoint (Root)
+// elsewhere and ask for a ConsistencyProof.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"tmpki/internal/durable"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// DB is an open store. Any number of goroutines and processes may use one file
+// at once; writers wait for each other, up to half a minute or the end of their
+// context.
+type DB struct {
+	// Now is the clock for what is recorded. Open sets it to time.Now; set
+	// another before the first use. It is called by one goroutine at a time.
+	Now func() time.Time
+
+	path string
+	sql  *sql.DB
+}
+
+// ErrNotFound is what a look-up returns, wrapped, if the store has no such row.
+var ErrNotFound = errors.New("not in the store")
+
+// Open opens the store at path for reading and writing. If nothing is there it
+// makes a new one, with mode 0600, which appears under path whole or not at all.
+// It refuses a file that is no store, and one that a newer program wrote.
+func Open(ctx context.Context, path string) (*DB, error) {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = create(ctx, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	db, err := open(ctx, path, "rw")
+	if err != nil {
+		return nil, err
+	}
+	if err := db.sweep(ctx); err != nil {
+		db.Close()
+		return nil, fmt.Errorf("opening the store %q: sweeping its journal: %w", path, err)
+	}
+	return db, nil
+}
+
+// OpenReadOnly opens the store at path, creates and changes nothing, and works
+// in a directory that can't be written. If there is no store the error is
+// fs.ErrNotExist. After a crash in mid-transaction it may fail until Open has
+// rolled that back.
+func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	return open(ctx, path, "ro")
+}
+
+// Close closes the store, after which its directory holds nothing of it but
+// the one file.
+func (db *DB) Close() error {
+	return db.sql.Close()
+}
+
+// create makes an empty store at path, or finds that another process did.
+func create(ctx context.Context, path string) error {
+	// Made in memory and put in place in one step: so a store never lacks half
+	// of its schema, and an empty file is known to be damage.
+	mem, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		return err
+	}
+	defer mem.Close()
+	conn, err := mem.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(ctx, schemaScript()); err != nil {
+		return fmt.Errorf("making the schema: %w", err)
+	}
+	var image []byte
+	err = conn.Raw(func(driverConn any) error {
+		serializer, ok := driverConn.(interface{ Serialize() ([]byte, error) })
+		if !ok {
+			return fmt.Errorf("SQLite driver %T cannot serialize", driverConn)
+		}
+		image, err = serializer.Serialize()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	err = durable.CreateFile(path, image, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// open opens the store at path, which exists, with SQLite's mode "rw" or "ro".
+func open(ctx context.Context, path, mode string) (*DB, error) {
+	name, err := dataSource(path, mode)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	// POSIX locks are lost as soon as anything in the process closes any
+	// descriptor of the file, to copy it, say. OFD locks are not. It fails only
+	// where there are none, or if SQLite runs already.
+	sqlite.OFDLocking(true)
+	// fdatasync(2) is what SQLite uses wherever its own build script runs.
+	sqlite.Fdatasync(true)
+
+	pool, err := sql.Open("sqlite", name)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store %q: %w", path, err)
+	}
+	// SQLite has one writer at a time anyhow. With one connection callers queue
+	// in order, where many would poll for the lock.
+	pool.SetMaxOpenConns(1)
+	if err := checkSchema(ctx, pool); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("opening the store %q: %w", path, err)
+	}
+	return &DB{Now: time.Now, path: path, sql: pool}, nil
+}
+
+// dataSource is the name under which the driver opens path.
+func dataSource(path, mode string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	query := url.Values{
+		"mode": {mode},
+		// A write takes the lock when it begins: one that read first and
+		// upgraded could deadlock with its like, and SQLite would fail it.
+		"_txlock": {"immediate"},
+		"_pragma": {
+			"busy_timeout(30000)", // milliseconds
+			// We keep SQLite's default, the rollback journal: WAL is faster, but
+			// leaves -wal and -shm files when killed, and can't be read in a
+			// read-only directory. People copy PKI directories. A commit is
+			// the unlinking of the journal, which FULL does not sync: after a
+			// power cut the journal may be back, and undo an intent whose
+			// certificate is signed. EXTRA syncs it.
+			"synchronous(EXTRA)",
+			"temp_store(MEMORY)",
+			// The file may come from elsewhere: run no functions in its schema.
+			"trusted_schema(OFF)",
+		},
+	}
+	// The driver would take a '?' or '%' in path for syntax; url escapes them.
+	return (&url.URL{Scheme: "file", Path: abs, RawQuery: query.Encode()}).String(), nil
+}
+
+// sweep removes the journal of a killed process that had not touched the file
+// yet. SQLite leaves such a journal until the next write.
+func (db *DB) sweep(ctx context.Context) error {
+	journal := db.path + "-journal"
+	if _, err := os.Lstat(journal); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return db.write(ctx, func(*sql.Tx) error {
+		// We have the write lock, so this is no living writer's journal. We
+		// could read, so SQLite has rolled back what there was to roll back.
+		err := os.Remove(journal)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+}
+
+// checkSchema fails unless db is a store of the version we know.
+func checkSchema(ctx context.Context, db *sql.DB) error {
+	var id, version int64
+	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&id, &version)
+	switch code := sqliteCode(err); {
+	case code&0xff == sqlite3.SQLITE_NOTADB:
+		return errors.New("not a tmpki store, nor any SQLite file")
+	case code&0xff == sqlite3.SQLITE_CORRUPT:
+		return fmt.Errorf("the file is damaged or cut short: %v", err)
+	case err != nil:
+		return err
+	case id != applicationID:
+		return fmt.Errorf("not a tmpki store: its application id is %#x, want %#x", id, applicationID)
+	case version > schemaVersion:
+		return fmt.Errorf("written by a newer tmpki: its schema has version %d, this program knows %d", version, schemaVersion)
+	case version != schemaVersion:
+		return fmt.Errorf("unknown schema version %d, want %d", version, schemaVersion)
+	}
+	return nil
+}
+
+// write runs do in a transaction that excludes other writers. When it returns
+// nil, what do wrote is durable; else nothing of it is there.
+func (db *DB) write(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := db.sql.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// read runs do on one state of the store. Writers wait meanwhile.
+func (db *DB) read(ctx context.Context, do func(*sql.Tx) error) error {
+	tx, err := db.sql.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	return do(tx)
+}
+
+// sqliteCode is SQLite's extended result code for err, 0 if it has none.
+func sqliteCode(err error) int {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()
+	}
+	return 0
+}
