@@ -60,7 +60,7 @@ func Sweep(dir string) error {
 	}
 	swept := false
 	for _, entry := range entries {
-		if !isTemp(entry) {
+		if !IsStray(entry) {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
@@ -74,9 +74,9 @@ func Sweep(dir string) error {
 	return SyncDir(dir)
 }
 
-// isTemp tells whether a directory entry is a regular file with a name that
-// tempPath draws: ".BASE.tmp-" and 16 hexadecimal digits.
-func isTemp(entry fs.DirEntry) bool {
+// IsStray reports whether a directory entry is what Sweep removes: a regular file
+// with a name that tempPath draws, ".BASE.tmp-" and 16 hexadecimal digits.
+func IsStray(entry fs.DirEntry) bool {
 	name := entry.Name()
 	i := strings.LastIndex(name, ".tmp-")
 	if i < 2 || name[0] != '.' || !entry.Type().IsRegular() {

@@ -1,9 +1,11 @@
 package durable
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,13 +19,13 @@ type Lock struct {
 
 // LockDir takes the lock of the directory path, and waits until it is free. If
 // it is not free at once it calls wait first, once, so that the caller can say
-// so; wait may be nil. The wait can't be cancelled.
+// so; wait may be nil. The wait ends with ctx, and with its error.
 //
 // The lock is flock(2) on the directory itself, so it leaves no lock file, and
 // binds only those who ask for it. NFS can't lock a directory (EBADF). If the
 // directory is gone, or was removed while we waited, the error is
 // fs.ErrNotExist; if another took its place, LockDir waits for that one.
-func LockDir(path string, wait func()) (*Lock, error) {
+func LockDir(ctx context.Context, path string, wait func()) (*Lock, error) {
 	for {
 		dir, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
 		if err != nil {
@@ -35,7 +37,7 @@ func LockDir(path string, wait func()) (*Lock, error) {
 				wait()
 				wait = nil
 			}
-			err = flock(dir, unix.LOCK_EX)
+			err = poll(ctx, dir)
 		}
 		if err != nil {
 			dir.Close()
@@ -49,6 +51,23 @@ func LockDir(path string, wait func()) (*Lock, error) {
 		dir.Close()
 		if err != nil {
 			return nil, err
+		}
+	}
+}
+
+// poll asks for the lock until it is ours or ctx ends: a flock(2) that blocks
+// would not notice that.
+func poll(ctx context.Context, dir *os.File) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := flock(dir, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package durable
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,7 @@ import (
 // process could come between.
 func countUnderLock(dir string) error {
 	for range 10 {
-		lock, err := LockDir(dir, nil)
+		lock, err := LockDir(context.Background(), dir, nil)
 		if err != nil {
 			return err
 		}
@@ -70,12 +71,12 @@ func TestLockAcrossProcessesAndGoroutines(t *testing.T) {
 
 func TestLockCallsWaitOnce(t *testing.T) {
 	dir := t.TempDir()
-	first, err := LockDir(dir, func() { t.Error("waited for a free lock") })
+	first, err := LockDir(t.Context(), dir, func() { t.Error("waited for a free lock") })
 	if err != nil {
 		t.Fatal(err)
 	}
 	waits := 0
-	second, err := LockDir(dir, func() {
+	second, err := LockDir(t.Context(), dir, func() {
 		waits++
 		first.Close()
 	})
@@ -99,13 +100,13 @@ func TestLockFollowsTheName(t *testing.T) {
 		}
 	}
 	mkdir()
-	first, err := LockDir(path, nil)
+	first, err := LockDir(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 
 	// While the second waits, another directory takes the name.
-	second, err := LockDir(path, func() {
+	second, err := LockDir(t.Context(), path, func() {
 		if err := Rename(path, moved); err != nil {
 			t.Error(err)
 		}
@@ -130,7 +131,7 @@ func TestLockFollowsTheName(t *testing.T) {
 	}
 
 	// While the third waits, the directory is removed.
-	_, err = LockDir(path, func() {
+	_, err = LockDir(t.Context(), path, func() {
 		if err := os.Remove(path); err != nil {
 			t.Error(err)
 		}
@@ -139,7 +140,7 @@ func TestLockFollowsTheName(t *testing.T) {
 	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("lock of a directory that is gone: %v", err)
 	}
-	if _, err := LockDir(filepath.Join(parent, "none"), nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := LockDir(t.Context(), filepath.Join(parent, "none"), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("lock of nothing: %v", err)
 	}
 }

@@ -1,0 +1,317 @@
+// Package ca issues certificates: profiles, names, requests, linting, issuing,
+// and path validation (RFC 5280), with id-RSASSA-PSS keys throughout. It sees a
+// crypto.Signer and no key file; what it signs is recorded by package store.
+//
+// Issuing goes one road, and the types force its order:
+//
+//	p, err := issuer.Prepare(profile, request) // checked, built, linted
+//	err = db.Intend(ctx, p.Record(actor))      // durable before the signature
+//	cert, err := issuer.Sign(p)                // the very bytes that were linted
+//	err = db.Complete(ctx, ...)                // row and ledger entry together
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"tmpki/spki"
+	"tmpki/store"
+)
+
+// RejectedError is a refusal that the requester can mend: the request, the
+// profile or the issuer's own limits forbid the certificate.
+type RejectedError struct{ Reason string }
+
+func (e *RejectedError) Error() string { return e.Reason }
+
+func rejectf(format string, args ...any) error {
+	return &RejectedError{Reason: fmt.Sprintf(format, args...)}
+}
+
+// Issuer signs certificates with one key under one name.
+type Issuer struct {
+	name        string
+	certificate *Certificate // nil: issues for itself only
+	subject     Name
+	signer      crypto.Signer
+	algorithm   spki.SignatureAlgorithm
+	linter      *Linter
+}
+
+// NewIssuer makes an issuer of a CA certificate and its key. name is what the
+// store knows it by. The key must be the certificate's, and the certificate one
+// that may sign certificates.
+func NewIssuer(name string, cert *Certificate, signer crypto.Signer, algorithm spki.SignatureAlgorithm, linter *Linter) (*Issuer, error) {
+	if !spki.Equal(cert.Key, signer.Public()) {
+		return nil, fmt.Errorf("issuer %q: the key is not the one in its certificate %x", name, cert.SerialNumber)
+	}
+	if !cert.IsCA || cert.KeyUsage&x509.KeyUsageCertSign == 0 {
+		return nil, fmt.Errorf("issuer %q: its certificate %x may not sign certificates", name, cert.SerialNumber)
+	}
+	if err := algorithm.Fits(signer.Public()); err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", name, err)
+	}
+	return &Issuer{name, cert, cert.Subject(), signer, algorithm, linter}, nil
+}
+
+// NewSelfIssuer makes an issuer of self-signed certificates: roots, anchor twins
+// and UEFI platform keys. Every certificate that it prepares has its own name
+// and key.
+func NewSelfIssuer(name string, subject Name, signer crypto.Signer, algorithm spki.SignatureAlgorithm, linter *Linter) (*Issuer, error) {
+	if err := algorithm.Fits(signer.Public()); err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", name, err)
+	}
+	return &Issuer{name, nil, subject, signer, algorithm, linter}, nil
+}
+
+// Request asks for one certificate.
+type Request struct {
+	Name            string // what the store knows the certificate by
+	Subject         Name
+	PublicKey       crypto.PublicKey
+	SubjectAltNames []string  // such as "dns:backend.example": see parseGeneralName
+	NotBefore       time.Time // whole seconds are used
+	KeyURI          string    // where the private key lives, for the record; "" if elsewhere
+}
+
+// Prepared is a certificate that lacks nothing but its signature.
+type Prepared struct {
+	issuer  *Issuer
+	profile string
+	request Request
+	serial  []byte
+	skid    []byte
+	expires time.Time
+	tbs     []byte
+}
+
+// Serial returns the serial number, big-endian: 159 random bits.
+func (p *Prepared) Serial() []byte { return p.serial }
+
+// Record returns what the store keeps of the intent to sign.
+func (p *Prepared) Record(actor string) store.Record {
+	return store.Record{
+		Serial:       p.serial,
+		Name:         p.request.Name,
+		Profile:      p.profile,
+		Issuer:       p.issuer.name,
+		Actor:        actor,
+		KeyURI:       p.request.KeyURI,
+		SubjectKeyID: p.skid,
+		NotBefore:    p.request.NotBefore,
+		NotAfter:     p.expires,
+		TBSHash:      sha256.Sum256(p.tbs),
+	}
+}
+
+// Prepare checks a request against the profile and the issuer, builds the
+// TBSCertificate and lints it. A *RejectedError is the requester's to mend.
+func (i *Issuer) Prepare(profile *Profile, r Request) (*Prepared, error) {
+	// 1. May this issuer sign this?
+	r.NotBefore = r.NotBefore.UTC().Truncate(time.Second)
+	notAfter := r.NotBefore.Add(profile.validity)
+	if i.certificate == nil {
+		if !bytes.Equal(r.Subject, i.subject) || !spki.Equal(r.PublicKey, i.signer.Public()) {
+			return nil, rejectf("%q is self-signed: its subject and key must be its own", r.Name)
+		}
+	} else if err := i.mayIssue(profile, r, notAfter); err != nil {
+		return nil, err
+	}
+	// 2. Build.
+	subjectKey, err := spki.MarshalPublicKey(r.PublicKey)
+	if err != nil {
+		return nil, rejectf("%q: %v", r.Name, err)
+	}
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	skid, err := spki.KeyID(subjectKey)
+	if err != nil {
+		return nil, err
+	}
+	p := &Prepared{issuer: i, profile: profile.name, request: r, serial: serial, skid: skid, expires: notAfter}
+	extensions, err := i.extensions(profile, r, skid)
+	if err != nil {
+		return nil, err
+	}
+	if p.tbs, err = i.marshalTBS(serial, r, notAfter, subjectKey, extensions); err != nil {
+		return nil, fmt.Errorf("building the certificate of %q: %w", r.Name, err)
+	}
+	// 3. Lint the very bytes that will be signed, under a signature of zeros.
+	draft, err := i.assemble(p.tbs, make([]byte, 64))
+	if err != nil {
+		return nil, err
+	}
+	if err := i.linter.Check(draft); err != nil {
+		return nil, fmt.Errorf("the certificate of %q would be bad: %w", r.Name, err)
+	}
+	return p, nil
+}
+
+// mayIssue holds the issuer's certificate against what is asked for.
+func (i *Issuer) mayIssue(profile *Profile, r Request, notAfter time.Time) error {
+	cert := i.certificate
+	if notAfter.After(cert.NotAfter) {
+		return rejectf("%q would be valid until %s, but its issuer %q ends on %s: shorten validity, or renew the issuer",
+			r.Name, notAfter.Format(time.DateOnly), i.name, cert.NotAfter.Format(time.DateOnly))
+	}
+	if r.NotBefore.Before(cert.NotBefore) {
+		return rejectf("%q would be valid from %s, before its issuer %q: is the clock right?", r.Name, r.NotBefore.Format(time.RFC3339), i.name)
+	}
+	if r.Subject.Equal(i.subject) {
+		return rejectf("%q has the subject of its issuer %q: give it its own common_name", r.Name, i.name)
+	}
+	if spki.Equal(r.PublicKey, cert.Key) {
+		return rejectf("%q has the key of its issuer %q", r.Name, i.name)
+	}
+	limit := -1
+	if cert.MaxPathLen > 0 || cert.MaxPathLenZero {
+		limit = cert.MaxPathLen
+	}
+	if profile.ca && limit >= 0 && (limit == 0 || profile.pathLength < 0 || profile.pathLength >= limit) {
+		return rejectf("%q does not fit below %q, whose path length is %d", r.Name, i.name, limit)
+	}
+	return nil
+}
+
+// newSerial draws 159 bits: a set top bit would add a zero octet, and a serial
+// has at most 20 once encoded (RFC 5280, Section 4.1.2.2).
+func newSerial() ([]byte, error) {
+	serial := make([]byte, 20)
+	for {
+		if _, err := rand.Read(serial); err != nil {
+			return nil, fmt.Errorf("drawing a serial number: %w", err)
+		}
+		serial[0] &= 0x7f
+		// Of 2^159 numbers, those below 2^151 would be shorter once encoded,
+		// and 0 is not allowed: draw again, so that all have one length.
+		if serial[0] != 0 {
+			return serial, nil
+		}
+	}
+}
+
+func (i *Issuer) extensions(profile *Profile, r Request, skid []byte) ([]extension, error) {
+	list := append([]extension(nil), profile.fixed...)
+	var b cryptobyte.Builder
+	b.AddASN1OctetString(skid)
+	list = append(list, extension{oidSubjectKeyID, false, b.BytesOrPanic()})
+	// A self-signed certificate names no authority key (RFC 5280, Section
+	// 4.2.1.1). Elsewhere the key identifier stands alone: with issuer and
+	// serial beside it a CA could not be issued anew or cross-signed.
+	if i.certificate != nil {
+		if len(i.certificate.SubjectKeyId) == 0 {
+			return nil, fmt.Errorf("issuer %q has no subject key identifier", i.name)
+		}
+		var b cryptobyte.Builder
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(i.certificate.SubjectKeyId) })
+		})
+		list = append(list, extension{oidAuthorityKeyID, false, b.BytesOrPanic()})
+	}
+	if len(r.SubjectAltNames) > 0 {
+		san, err := subjectAltNameExtension(r.SubjectAltNames)
+		if err != nil {
+			return nil, rejectf("%q: subject_alt_names: %v", r.Name, err)
+		}
+		list = append(list, san)
+	}
+	return list, nil
+}
+
+// marshalTBS writes a TBSCertificate (RFC 5280, Section 4.1).
+func (i *Issuer) marshalTBS(serial []byte, r Request, notAfter time.Time, subjectKey []byte, extensions []extension) ([]byte, error) {
+	algorithm, err := i.algorithm.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) }) // v3
+		b.AddASN1(cbasn1.INTEGER, func(b *cryptobyte.Builder) { b.AddBytes(serial) })
+		b.AddBytes(algorithm)
+		b.AddBytes(i.subject)
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			addTime(b, r.NotBefore)
+			addTime(b, notAfter)
+		})
+		b.AddBytes(r.Subject)
+		b.AddBytes(subjectKey)
+		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				for _, x := range extensions {
+					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+						b.AddASN1ObjectIdentifier(x.oid)
+						if x.critical {
+							b.AddASN1Boolean(true)
+						}
+						b.AddASN1OctetString(x.value)
+					})
+				}
+			})
+		})
+	})
+	return b.Bytes()
+}
+
+// addTime writes UTCTime until 2049 and GeneralizedTime after (RFC 5280,
+// Section 4.1.2.5).
+func addTime(b *cryptobyte.Builder, t time.Time) {
+	if t.Year() < 2050 {
+		b.AddASN1UTCTime(t)
+	} else {
+		b.AddASN1GeneralizedTime(t)
+	}
+}
+
+func (i *Issuer) assemble(tbs, signature []byte) ([]byte, error) {
+	algorithm, err := i.algorithm.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(tbs)
+		b.AddBytes(algorithm)
+		b.AddASN1BitString(signature)
+	})
+	return b.Bytes()
+}
+
+// Sign signs the bytes that Prepare linted, and verifies what the signer made
+// of them. p must be this issuer's own.
+func (i *Issuer) Sign(p *Prepared) (*Certificate, error) {
+	if p.issuer != i {
+		return nil, errors.New("the certificate was prepared by another issuer")
+	}
+	signature, err := i.algorithm.Sign(i.signer, p.tbs)
+	if err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", i.name, err)
+	}
+	der, err := i.assemble(p.tbs, signature)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	key := i.signer.Public()
+	if i.certificate != nil {
+		key = i.certificate.Key
+	}
+	if err := cert.CheckSignature(key); err != nil {
+		return nil, fmt.Errorf("issuer %q: %w", i.name, err)
+	}
+	return cert, nil
+}

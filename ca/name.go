@@ -1,0 +1,258 @@
+package ca
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// SubjectConfig is a distinguished name as a file says it. Fields left empty
+// are not in the name.
+type SubjectConfig struct {
+	Country            string `yaml:"country,omitempty"`             // two letters, ISO 3166
+	State              string `yaml:"state,omitempty"`               // stateOrProvinceName
+	Locality           string `yaml:"locality,omitempty"`            // localityName
+	Organization       string `yaml:"organization,omitempty"`        // organizationName
+	OrganizationalUnit string `yaml:"organizational_unit,omitempty"` // organizationalUnitName
+	SerialNumber       string `yaml:"serial_number,omitempty"`       // of the thing, not of the certificate
+	CommonName         string `yaml:"common_name,omitempty"`
+}
+
+// attributes lists, in the order of encoding, what a name may hold, with the
+// upper bounds of RFC 5280, Appendix A.1, in characters.
+var attributes = []struct {
+	oid       asn1.ObjectIdentifier
+	short     string
+	yaml      string
+	bound     int
+	printable bool // PrintableString, as X.520 demands; else UTF8String
+	field     func(*SubjectConfig) *string
+}{
+	{asn1.ObjectIdentifier{2, 5, 4, 6}, "C", "country", 2, true, func(s *SubjectConfig) *string { return &s.Country }},
+	{asn1.ObjectIdentifier{2, 5, 4, 8}, "ST", "state", 128, false, func(s *SubjectConfig) *string { return &s.State }},
+	{asn1.ObjectIdentifier{2, 5, 4, 7}, "L", "locality", 128, false, func(s *SubjectConfig) *string { return &s.Locality }},
+	{asn1.ObjectIdentifier{2, 5, 4, 10}, "O", "organization", 64, false, func(s *SubjectConfig) *string { return &s.Organization }},
+	{asn1.ObjectIdentifier{2, 5, 4, 11}, "OU", "organizational_unit", 64, false, func(s *SubjectConfig) *string { return &s.OrganizationalUnit }},
+	{asn1.ObjectIdentifier{2, 5, 4, 5}, "serialNumber", "serial_number", 64, true, func(s *SubjectConfig) *string { return &s.SerialNumber }},
+	{asn1.ObjectIdentifier{2, 5, 4, 3}, "CN", "common_name", 64, false, func(s *SubjectConfig) *string { return &s.CommonName }},
+}
+
+// Merge returns s with every field that over sets.
+func (s SubjectConfig) Merge(over SubjectConfig) SubjectConfig {
+	for _, a := range attributes {
+		if v := *a.field(&over); v != "" {
+			*a.field(&s) = v
+		}
+	}
+	return s
+}
+
+// Name is a DER Name (RFC 5280, Section 4.1.2.4).
+type Name []byte
+
+// NewName checks and encodes a distinguished name, one attribute in each RDN.
+func NewName(s SubjectConfig) (Name, error) {
+	var b cryptobyte.Builder
+	var bad error
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, a := range attributes {
+			value := *a.field(&s)
+			if value == "" {
+				continue
+			}
+			if err := checkAttribute(value, a.bound, a.printable); err != nil && bad == nil {
+				bad = fmt.Errorf("subject.%s: %w", a.yaml, err)
+			}
+			tag := cbasn1.UTF8String
+			if a.printable {
+				tag = cbasn1.PrintableString
+			}
+			b.AddASN1(cbasn1.SET, func(b *cryptobyte.Builder) {
+				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1ObjectIdentifier(a.oid)
+					b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes([]byte(value)) })
+				})
+			})
+		}
+	})
+	if bad != nil {
+		return nil, bad
+	}
+	if s.Country != "" && (len(s.Country) != 2 || strings.ToUpper(s.Country) != s.Country) {
+		return nil, fmt.Errorf("subject.country: %q is not two capital letters", s.Country)
+	}
+	if s.CommonName == "" {
+		return nil, errors.New("subject.common_name: missing")
+	}
+	return b.Bytes()
+}
+
+func checkAttribute(value string, bound int, printable bool) error {
+	if !utf8.ValidString(value) {
+		return fmt.Errorf("%q is not UTF-8", value)
+	}
+	if n := utf8.RuneCountInString(value); n > bound {
+		return fmt.Errorf("%q has %d characters, more than %d (RFC 5280, Appendix A.1)", value, n, bound)
+	}
+	if strings.TrimSpace(value) != value {
+		return fmt.Errorf("%q begins or ends with white space", value)
+	}
+	for _, r := range value {
+		if unicode.IsControl(r) {
+			return fmt.Errorf("%q holds a control character", value)
+		}
+		if printable && (r > unicode.MaxASCII || !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?", r)) {
+			return fmt.Errorf("%q: %q is not allowed in a PrintableString", value, r)
+		}
+	}
+	return nil
+}
+
+// rdn is one attribute of a parsed name; set numbers its RDN.
+type rdn struct {
+	set   int
+	oid   asn1.ObjectIdentifier
+	tag   cbasn1.Tag
+	value []byte
+}
+
+func (n Name) attributes() ([]rdn, error) {
+	bad := errors.New("malformed name")
+	input := cryptobyte.String(n)
+	var seq cryptobyte.String
+	if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !input.Empty() {
+		return nil, bad
+	}
+	var out []rdn
+	for set := 0; !seq.Empty(); set++ {
+		var rdns cryptobyte.String
+		if !seq.ReadASN1(&rdns, cbasn1.SET) || rdns.Empty() {
+			return nil, bad
+		}
+		for !rdns.Empty() {
+			var atv, value cryptobyte.String
+			r := rdn{set: set}
+			if !rdns.ReadASN1(&atv, cbasn1.SEQUENCE) || !atv.ReadASN1ObjectIdentifier(&r.oid) ||
+				!atv.ReadAnyASN1(&value, &r.tag) || !atv.Empty() {
+				return nil, bad
+			}
+			r.value = value
+			out = append(out, r)
+		}
+	}
+	return out, nil
+}
+
+// String shows the name in the order of its encoding, such as
+// "C=DE, O=Example, CN=Root". Control characters and separators are escaped
+// (RFC 4514, Section 2.4): device names hold newlines.
+func (n Name) String() string {
+	attrs, err := n.attributes()
+	if err != nil {
+		return "(malformed name)"
+	}
+	var parts []string
+	for _, r := range attrs {
+		short := r.oid.String()
+		for _, a := range attributes {
+			if a.oid.Equal(r.oid) {
+				short = a.short
+			}
+		}
+		parts = append(parts, short+"="+escape(text(r)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// CommonName returns the last common name, as it stands, or "".
+func (n Name) CommonName() string {
+	attrs, _ := n.attributes()
+	for i := len(attrs) - 1; i >= 0; i-- {
+		if attrs[i].oid.Equal(asn1.ObjectIdentifier{2, 5, 4, 3}) {
+			return text(attrs[i])
+		}
+	}
+	return ""
+}
+
+func text(r rdn) string {
+	if r.tag != cbasn1.Tag(30) { // BMPString
+		return string(r.value)
+	}
+	var b strings.Builder
+	for i := 0; i+1 < len(r.value); i += 2 {
+		b.WriteRune(rune(r.value[i])<<8 | rune(r.value[i+1]))
+	}
+	return b.String()
+}
+
+// escape makes a string from a certificate or a request safe to show.
+func escape(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1, r < 0x20, r == 0x7f:
+			fmt.Fprintf(&b, "\\%02X", s[0])
+		case strings.ContainsRune(`,+"\<>;=`, r):
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case !unicode.IsPrint(r):
+			for _, c := range []byte(s[:size]) {
+				fmt.Fprintf(&b, "\\%02X", c)
+			}
+		default:
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// canonical returns a form in which two names are equal when RFC 5280, Section
+// 7.1 (and OpenSSL) take them as equal: string types, letter case and runs of
+// white space don't count.
+func (n Name) canonical() []string {
+	attrs, err := n.attributes()
+	if err != nil {
+		return []string{"malformed:" + string(n)}
+	}
+	out := make([]string, 0, len(attrs))
+	for _, r := range attrs {
+		value := fmt.Sprintf("%d:%x", r.tag, r.value)
+		switch r.tag {
+		case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String, cbasn1.Tag(30):
+			value = strings.Join(strings.Fields(strings.ToLower(text(r))), " ")
+		}
+		out = append(out, fmt.Sprintf("%d/%v=%s", r.set, r.oid, value))
+	}
+	return out
+}
+
+// Equal reports whether two names are the same by RFC 5280, Section 7.1.
+func (n Name) Equal(o Name) bool {
+	if bytes.Equal(n, o) {
+		return true
+	}
+	a, b := n.canonical(), o.canonical()
+	return len(a) == len(b) && hasPrefix(a, b)
+}
+
+func hasPrefix(list, prefix []string) bool {
+	if len(list) < len(prefix) {
+		return false
+	}
+	for i := range prefix {
+		if list[i] != prefix[i] {
+			return false
+		}
+	}
+	return true
+}

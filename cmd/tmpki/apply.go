@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tmpki/plan"
+)
+
+func (a *app) applyCmd() *cobra.Command {
+	var dryRun, platformKeys bool
+	cmd := &cobra.Command{
+		Use:   "apply [--dry-run] [DIR]",
+		Short: "Make the PKI what its pki.yaml says",
+		Long: `apply compares pki.yaml with what is there and takes the steps between: it
+generates keys, issues certificates, signs UEFI variables and publishes files. A
+second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := a.existing(args)
+			if err != nil {
+				return err
+			}
+			demand := plan.Demand{PlatformKeys: platformKeys}
+			if dryRun {
+				_, steps, err := plan.Preview(cmd.Context(), dir, demand)
+				if err != nil {
+					return err
+				}
+				return a.printSteps(steps, true)
+			}
+			start := time.Now()
+			o := a.options(os.Stderr)
+			o.Demand = demand
+			p := a.newProgress()
+			o.Progress = p.step
+			steps, err := plan.Apply(cmd.Context(), dir, o)
+			p.close()
+			if err != nil {
+				return err
+			}
+			if err := a.printSteps(steps, false); err != nil || len(steps) == 0 {
+				return err
+			}
+			a.printf("%s: done in %s\n", dir, time.Since(start).Round(time.Millisecond))
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the steps and take none")
+	cmd.Flags().BoolVar(&platformKeys, "platform-keys", false, "make the UEFI part, where the plan has it on request")
+	return cmd
+}
+
+// stepJSON is a step for programs.
+type stepJSON struct {
+	Step   string `json:"step"`
+	Name   string `json:"name"`
+	Detail string `json:"detail"`
+}
+
+func (a *app) printSteps(steps []plan.Step, dryRun bool) error {
+	if a.json {
+		list := []stepJSON{}
+		for _, s := range steps {
+			list = append(list, stepJSON{string(s.Kind), s.Name(), s.Detail()})
+		}
+		return a.printJSON(map[string]any{"dry_run": dryRun, "steps": list})
+	}
+	if len(steps) == 0 {
+		a.printf("nothing to do\n")
+		return nil
+	}
+	if a.quiet {
+		return nil
+	}
+	w := tabwriter.NewWriter(a.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	for _, s := range steps {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Kind, s.Name(), s.Detail())
+	}
+	return w.Flush()
+}

@@ -1,0 +1,113 @@
+// Command tmpki is the PKI of trust|me (GyroidOS): it makes certificate
+// authorities, signs what the platform verifies, and keeps the record of it.
+//
+// Here, and only here, flags are read, texts printed and exit codes chosen. Each
+// verb has a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"tmpki/keys"
+)
+
+// Exit codes of every command.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+	exitNo     = 3 // a check or a verification said no
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	if err := harden(); err != nil {
+		fmt.Fprintf(os.Stderr, "tmpki: error: %v\n", err)
+		return exitFailed
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	err := root.cmd.ExecuteContext(ctx)
+	return root.report(err)
+}
+
+// harden keeps private keys out of core files and away from debuggers, and new
+// files away from others unless their mode says otherwise.
+func harden() error {
+	unix.Umask(0o022)
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbidding core files: %w", err)
+	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbidding core files: %w", err)
+	}
+	return nil
+}
+
+// usageError is a fault in how the command was called.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
+
+// noError is a "no" that has been told already.
+type noError struct{}
+
+func (noError) Error() string { return "no" }
+
+// report prints an error with a way out and returns the exit code.
+func (a *app) report(err error) int {
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, new(noError)):
+		return exitNo
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "tmpki: interrupted")
+		return exitFailed
+	}
+	code := exitFailed
+	if errors.As(err, &usage) {
+		code = exitUsage
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		fmt.Fprintf(os.Stderr, "tmpki: error: %s\n", line)
+	}
+	if hint := a.hint(err); hint != "" {
+		fmt.Fprintf(os.Stderr, "tmpki: hint: %s\n", hint)
+	}
+	return code
+}
+
+// hint is a way out that the error itself doesn't tell.
+func (a *app) hint(err error) string {
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		return fmt.Sprintf("%q tells how to call it", "tmpki help")
+	case errors.Is(err, keys.ErrPassphraseNeeded), errors.Is(err, keys.ErrPassphraseWrong):
+		return "pki.yaml names where the passphrase comes from, under keys, hierarchies or the entry: passphrase"
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return "make room and run the same command again"
+	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
+		return "look at owner and mode with: ls -ld"
+	case errors.Is(err, errNoPKI):
+		return "tmpki init makes a plan, tmpki generate a development PKI; --pki or $TMPKI_DIR name the directory"
+	default:
+		return ""
+	}
+}

@@ -1,0 +1,470 @@
+package plan
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"tmpki/ca"
+	"tmpki/internal/durable"
+	"tmpki/keys"
+	"tmpki/spki"
+	"tmpki/store"
+	"tmpki/uefi"
+)
+
+// Options are what Apply needs beside the directory.
+type Options struct {
+	Actor  string           // for the record: who asked for it
+	Now    func() time.Time // the clock
+	Demand Demand
+
+	// Progress, if not nil, is called after each step that is done. Calls don't
+	// overlap.
+	Progress func(done, total int, s Step)
+
+	// Waiting, if not nil, is called once when another process holds the
+	// directory.
+	Waiting func()
+}
+
+// Preview returns the plan of a PKI directory and the steps that Apply would
+// take, and changes nothing.
+func Preview(ctx context.Context, dir string, demand Demand) (*Plan, []Step, error) {
+	r, err := open(ctx, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	steps, err := r.plan.Steps(r.have, demand)
+	return r.plan, steps, err
+}
+
+// Apply makes the PKI in dir what its pki.yaml says, and returns the steps that
+// it took. Killed at any moment, the next Apply goes on where this one stopped.
+func Apply(ctx context.Context, dir string, o Options) ([]Step, error) {
+	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
+		return nil, fmt.Errorf("no PKI directory: %w", err)
+	}
+	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	return apply(ctx, dir, o)
+}
+
+// run is one Apply on its way.
+type run struct {
+	dir  string
+	o    Options
+	plan *Plan
+	have Inventory
+	ring *keyring
+	db   *store.DB
+
+	linter  *ca.Linter
+	issuers map[string]*ca.Issuer
+	now     time.Time // one moment for all, so that equal validities end together
+	done    int
+	total   int
+	created []string // files that this run made and the store doesn't need yet
+}
+
+// open loads the plan and takes the inventory.
+func open(ctx context.Context, dir string) (*run, error) {
+	r := &run{dir: dir, ring: newKeyring(dir)}
+	path := filepath.Join(dir, FileName)
+	f, err := readFile(path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	if r.plan, err = Load(path, f.Content); err != nil {
+		return nil, err
+	}
+	// Reading needs no right to write, so that nothing to do is nothing done.
+	db, err := store.OpenReadOnly(ctx, filepath.Join(dir, StoreName))
+	if errors.Is(err, fs.ErrNotExist) {
+		r.have, err = takeInventory(ctx, r.plan, dir, nil)
+		return r, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.have, err = takeInventory(ctx, r.plan, dir, db)
+	return r, errors.Join(err, db.Close())
+}
+
+// apply is Apply under the caller's lock.
+func apply(ctx context.Context, dir string, o Options) (steps []Step, err error) {
+	// 1. What is to do?
+	if err := recoverStore(ctx, dir); err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	r.o = o
+	if err := r.sweep(); err != nil {
+		return nil, err
+	}
+	steps, err = r.plan.Steps(r.have, o.Demand)
+	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	r.total, r.now, r.issuers = len(steps), o.Now().UTC().Truncate(time.Second), map[string]*ca.Issuer{}
+	if r.linter, err = ca.NewLinter(); err != nil {
+		return nil, err
+	}
+	// 2. Keys. They are made first, and written when all are there: whatever
+	// fails before leaves nothing behind.
+	storePath := filepath.Join(dir, StoreName)
+	if _, err := os.Lstat(storePath); errors.Is(err, fs.ErrNotExist) {
+		r.created = append(r.created, storePath)
+	}
+	defer func() {
+		if err != nil {
+			r.undo()
+		}
+	}()
+	if err := r.generate(ctx, steps); err != nil {
+		return nil, err
+	}
+	if r.db, err = store.Open(ctx, storePath); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.db.Close()) }()
+	r.db.Now = o.Now
+	// 3. Certificates, one level of the tree after the other.
+	for _, level := range levels(steps) {
+		if err := r.issue(ctx, level); err != nil {
+			return nil, err
+		}
+	}
+	// 4. UEFI variables.
+	for _, s := range steps {
+		if s.Kind == SignVariable {
+			if err := r.signVariable(ctx, s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	// 5. Files.
+	for _, s := range steps {
+		if s.Kind == PublishFile {
+			if err := r.publish(s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return steps, nil
+}
+
+// recoverStore rolls back a transaction in which a process was killed: its
+// journal keeps the store from being opened for reading only.
+func recoverStore(ctx context.Context, dir string) error {
+	path := filepath.Join(dir, StoreName)
+	if _, err := os.Lstat(path + "-journal"); err != nil {
+		return nil
+	}
+	db, err := store.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// sweep removes what killed runs left in the directories of this PKI.
+func (r *run) sweep() error {
+	dirs := map[string]bool{r.dir: true}
+	for _, e := range r.plan.Entries {
+		dirs[filepath.Dir(e.Key.FilePath(r.dir))] = true
+	}
+	for _, f := range r.plan.Published {
+		dirs[filepath.Dir(filepath.Join(r.dir, filepath.FromSlash(f.File)))] = true
+	}
+	for dir := range dirs {
+		if err := durable.Sweep(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// undo removes what a failed run made and nothing recorded needs: its keys
+// before their first certificate was intended, and an empty store.
+func (r *run) undo() {
+	for _, path := range r.created {
+		os.Remove(path)
+	}
+}
+
+func (r *run) progress(s Step) {
+	r.done++
+	if r.o.Progress != nil {
+		r.o.Progress(r.done, r.total, s)
+	}
+}
+
+func (r *run) generate(ctx context.Context, steps []Step) error {
+	var entries []*Entry
+	var types []spki.KeyType
+	for _, s := range steps {
+		if s.Kind == GenerateKey {
+			entries, types = append(entries, s.Entry), append(types, s.Entry.KeyType)
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	// Passphrases first: nobody wants to be asked after a minute, or in vain.
+	for _, e := range entries {
+		if _, err := r.ring.passphrase(e, true); err != nil {
+			return err
+		}
+	}
+	if err := r.private(r.dir); err != nil {
+		return err
+	}
+	signers, err := keys.GenerateAll(ctx, types, func(i int) { r.progress(Step{Kind: GenerateKey, Entry: entries[i]}) })
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		pem, err := r.ring.add(e, signers[i])
+		if err != nil {
+			return err
+		}
+		path := e.Key.FilePath(r.dir)
+		if err := r.mkdir(filepath.Dir(path)); err != nil {
+			return err
+		}
+		if err := durable.CreateFile(path, pem, 0o600); err != nil {
+			return fmt.Errorf("key of %s: %w", e.Name, err)
+		}
+		r.created = append(r.created, path)
+		r.have.Keys[e.Name] = KeyFile{File{pem, 0o600}, e.KeyType}
+	}
+	return nil
+}
+
+// private takes everybody else's rights on a directory that is about to hold keys.
+func (r *run) private(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	return os.Chmod(dir, 0o700)
+}
+
+func (r *run) mkdir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(dir))
+}
+
+// levels groups the certificates to issue, so that issuers come before what they
+// issue, and the store needs two transactions for a level.
+func levels(steps []Step) [][]Step {
+	var out [][]Step
+	rank := -1
+	for _, s := range steps {
+		if s.Kind != IssueCertificate {
+			continue
+		}
+		if s.Entry.rank() != rank {
+			rank = s.Entry.rank()
+			out = append(out, nil)
+		}
+		out[len(out)-1] = append(out[len(out)-1], s)
+	}
+	return out
+}
+
+// issue takes the road of package ca for the certificates of one level.
+func (r *run) issue(ctx context.Context, level []Step) error {
+	issuers := make([]*ca.Issuer, len(level))
+	prepared := make([]*ca.Prepared, len(level))
+	records := make([]store.Record, len(level))
+	for i, s := range level {
+		var err error
+		if issuers[i], err = r.issuer(s.Entry); err != nil {
+			return err
+		}
+		if prepared[i], err = r.prepare(issuers[i], s.Entry); err != nil {
+			return err
+		}
+		records[i] = prepared[i].Record(r.o.Actor)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.db.Intend(ctx, records...); err != nil {
+		return fmt.Errorf("recording the intent: %w", err)
+	}
+	// From here on the store needs the keys.
+	r.created = nil
+	certs := make([]*ca.Certificate, len(level))
+	err := parallel(len(level), func(i int) (err error) {
+		certs[i], err = issuers[i].Sign(prepared[i])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	completed := make([]store.Completed, len(level))
+	for i, c := range certs {
+		completed[i] = store.Completed{Serial: prepared[i].Serial(), DER: c.Raw}
+	}
+	if err := r.db.Complete(ctx, completed...); err != nil {
+		return fmt.Errorf("recording the certificates: %w", err)
+	}
+	for i, s := range level {
+		r.have.Certificates[s.Entry.Name] = certs[i]
+		delete(r.issuers, s.Entry.Name) // an issuer with a new certificate
+		r.progress(s)
+	}
+	return nil
+}
+
+func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
+	by := e.Signer()
+	signer, err := r.ring.signer(by)
+	if err != nil {
+		return nil, err
+	}
+	if e.Issuer == nil {
+		return ca.NewSelfIssuer(e.Name, e.Subject, signer, by.Algorithm, r.linter)
+	}
+	if i := r.issuers[by.Name]; i != nil {
+		return i, nil
+	}
+	i, err := ca.NewIssuer(by.Name, r.have.Certificates[by.Name], signer, by.Algorithm, r.linter)
+	if err != nil {
+		return nil, err
+	}
+	r.issuers[by.Name] = i
+	return i, nil
+}
+
+func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
+	var public crypto.PublicKey
+	if c := r.have.Certificates[e.Name]; c != nil {
+		public = c.Key // issued again: the key may be far away
+	} else {
+		signer, err := r.ring.signer(e)
+		if err != nil {
+			return nil, err
+		}
+		public = signer.Public()
+	}
+	return issuer.Prepare(e.Profile, ca.Request{
+		Name:            e.Name,
+		Subject:         e.Subject,
+		PublicKey:       public,
+		SubjectAltNames: e.SubjectAltNames,
+		NotBefore:       r.now,
+		KeyURI:          e.Key.String(),
+	})
+}
+
+func (r *run) signVariable(ctx context.Context, s Step) error {
+	v := s.Variable
+	if r.have.Owner == "" {
+		owner := uefi.NewGUID().String()
+		if err := r.db.SetSetting(ctx, r.o.Actor, ownerSetting, owner); err != nil {
+			return err
+		}
+		r.have.Owner = owner
+	}
+	content, err := v.database(r.have.Certificates, r.have.Owner)
+	if err != nil {
+		return err
+	}
+	value, err := uefi.ParseSignatureLists(content)
+	if err != nil {
+		return err
+	}
+	signer, err := r.ring.signer(v.Signer)
+	if err != nil {
+		return err
+	}
+	var last time.Time
+	if before, ok := r.have.Variables[v.Name]; ok {
+		last = before.Time
+	}
+	update := uefi.Update{Variable: v.Variable, Time: uefi.NextTime(r.now, last), Value: value}
+	cert := r.have.Certificates[v.Signer.Name]
+	raw, err := uefi.SignVariable(update, signer, cert.Raw)
+	if err != nil {
+		return fmt.Errorf("variable %s: %w", v.Name, err)
+	}
+	auth, err := uefi.ParseAuth(raw)
+	if err == nil {
+		err = auth.Verify(v.Variable, false, cert.Raw)
+	}
+	if err != nil {
+		return fmt.Errorf("variable %s as signed: %w", v.Name, err)
+	}
+	err = r.db.PutObject(ctx, store.Object{
+		Name:    variablePrefix + v.Name,
+		Kind:    "efi-variable",
+		Actor:   r.o.Actor,
+		Serial:  cert.SerialNumber.Bytes(),
+		Content: raw,
+		Detail:  map[string]string{"signer": v.Signer.Name, "time": update.Time.Format(time.RFC3339)},
+	})
+	if err != nil {
+		return fmt.Errorf("recording the variable %s: %w", v.Name, err)
+	}
+	r.have.Variables[v.Name] = SignedVariable{auth, raw}
+	r.progress(s)
+	return nil
+}
+
+func (r *run) publish(s Step) error {
+	content, err := s.Published.render(r.have)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(r.dir, filepath.FromSlash(s.Published.File))
+	if err := r.mkdir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(path, content, s.Published.mode()); err != nil {
+		return err
+	}
+	r.progress(s)
+	return nil
+}
+
+// parallel calls do for 0 to n-1 on all cores and returns the first error by
+// number.
+func parallel(n int, do func(i int) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i := range n {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = do(i)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,227 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"tmpki/ca"
+	"tmpki/internal/durable"
+	"tmpki/keys"
+	"tmpki/spki"
+	"tmpki/store"
+)
+
+// Level says how bad a finding is.
+type Level string
+
+// The levels of findings. Bad means that something doesn't work, or is open to
+// others; Warn, that it soon will be; Note, what one should know.
+const (
+	Bad  Level = "bad"
+	Warn Level = "warning"
+	Note Level = "note"
+)
+
+// Finding is one thing that a check found.
+type Finding struct {
+	Level Level  `json:"level"`
+	Name  string `json:"name"` // an entry, a file, or "pki"
+	Text  string `json:"text"`
+}
+
+type findings struct{ list []Finding }
+
+func (f *findings) add(level Level, name, format string, args ...any) {
+	f.list = append(f.list, Finding{level, name, fmt.Sprintf(format, args...)})
+}
+
+// soon is how long before its end a certificate is warned of.
+const soon = 30 * 24 * time.Hour
+
+// expiry warns of a certificate that ends soon. One that has ended fails the
+// check of its chain.
+func (f *findings) expiry(name string, c *ca.Certificate, now time.Time) {
+	if left := c.NotAfter.Sub(now); left > 0 && left < soon {
+		f.add(Warn, name, "expires on %s, in %d days", c.NotAfter.Local().Format(time.DateOnly), int(left.Hours()/24))
+	}
+}
+
+// Check looks at the health of a PKI directory: the store and its ledger,
+// chains, dates, keys, file modes, published files. It changes nothing. Keys that
+// need a passphrase are checked if the passphrase is in the environment or a
+// file; nobody is asked.
+func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
+	var out findings
+	if info, err := os.Stat(dir); err != nil {
+		return nil, err
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory", dir)
+	}
+	if missing(dir, FileName) && !missing(dir, "ssig_rootca.cert") {
+		out.add(Note, "pki", "made elsewhere: there is no %s and no record", FileName)
+		list, err := CheckAdopted(dir, now)
+		return append(out.list, list...), err
+	}
+	r, err := open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	if r.plan.Name == Development {
+		out.add(Note, "pki", "a development PKI: keys in files, fit for building and testing, not for devices in the field")
+	}
+	// 1. The record.
+	if err := out.store(ctx, dir); err != nil {
+		return nil, err
+	}
+	// 2. What apply would do.
+	steps, err := r.plan.Steps(r.have, Demand{})
+	if err != nil {
+		out.add(Bad, "pki", "%v", err)
+	}
+	for _, s := range steps {
+		level := Bad
+		if s.Kind == SignVariable || s.Reason != "" && s.Kind != PublishFile {
+			level = Warn // the plan asks for more than there is
+		}
+		text := "missing: tmpki apply would " + string(s.Kind)
+		if s.Reason != "" {
+			text = fmt.Sprintf("%s: tmpki apply would %s", s.Reason, s.Kind)
+		}
+		out.add(level, s.Name(), "%s", text)
+	}
+	// 3. Certificates and keys.
+	for _, e := range r.plan.Entries {
+		if c := r.have.Certificates[e.Name]; c != nil {
+			out.certificate(r, e, c, now)
+		}
+	}
+	// 4. Files and directories.
+	out.modes(r)
+	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {
+		out.add(Warn, "pki", "%s is left of a killed run and may hold keys: remove it, or run tmpki generate", StagingName(abs(dir)))
+	}
+	return out.list, nil
+}
+
+func abs(dir string) string {
+	if a, err := filepath.Abs(dir); err == nil {
+		return a
+	}
+	return dir
+}
+
+func (f *findings) store(ctx context.Context, dir string) error {
+	db, err := store.OpenReadOnly(ctx, filepath.Join(dir, StoreName))
+	if errors.Is(err, fs.ErrNotExist) {
+		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.Verify(ctx); err != nil {
+		f.add(Bad, "pki", "the record is not what was written: %v", err)
+	}
+	pending, err := db.Pending(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range pending {
+		f.add(Warn, p.Name, "a certificate with serial %x was about to be signed on %s and never recorded: the run died", p.Serial, p.Intended.Local().Format(time.DateTime))
+	}
+	return nil
+}
+
+// certificate checks one certificate of the plan, and its key.
+func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Time) {
+	root := e
+	var helpers []*ca.Certificate
+	for _, i := range e.Chain()[1:] {
+		if ic := r.have.Certificates[i.Name]; ic != nil {
+			helpers = append(helpers, ic)
+		}
+		root = i
+	}
+	rootCert := r.have.Certificates[root.Name]
+	if rootCert == nil {
+		f.add(Bad, e.Name, "its root %s has no certificate", root.Name)
+		return
+	}
+	if _, err := ca.Verify(c, ca.VerifyOptions{Roots: []*ca.Certificate{rootCert}, Intermediates: helpers, Time: now}); err != nil {
+		f.add(Bad, e.Name, "%v", err)
+	}
+	f.expiry(e.Name, c, now)
+	if e.TwinOf != nil {
+		return
+	}
+	key, ok := r.have.Keys[e.Name]
+	if !ok {
+		if e.Custody == Online {
+			f.add(Bad, e.Name, "its key is not at %s", e.Key)
+		} else {
+			f.add(Note, e.Name, "its key is %s, not here", e.Custody)
+		}
+		return
+	}
+	if e.Custody != Online {
+		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.dir))
+	}
+	if key.Mode.Perm()&0o077 != 0 {
+		f.add(Bad, e.Name, "its key has mode %04o: others can read it; chmod 600 %s", key.Mode.Perm(), e.Key.FilePath(r.dir))
+	}
+	if key.Type != (spki.KeyType{}) && !e.NoPassphrase && !e.Passphrase.Optional {
+		f.add(Bad, e.Name, "its key is not encrypted, but the plan wants a passphrase")
+	}
+	quiet := *e
+	quiet.Passphrase.Prompt, quiet.Passphrase.Optional = false, true
+	signer, err := r.ring.signer(&quiet)
+	switch {
+	case errors.Is(err, keys.ErrPassphraseNeeded):
+		f.add(Note, e.Name, "its key is encrypted and no passphrase is at hand: not checked against the certificate")
+	case err != nil:
+		f.add(Bad, e.Name, "%v", err)
+	case !spki.Equal(signer.Public(), c.Key):
+		f.add(Bad, e.Name, "the key at %s is not the key of its certificate", e.Key)
+	}
+}
+
+// modes checks who may read directories with keys in them, and strays.
+func (f *findings) modes(r *run) {
+	dirs := map[string]bool{r.dir: true}
+	for _, e := range r.plan.Entries {
+		if _, ok := r.have.Keys[e.Name]; ok {
+			dirs[filepath.Dir(e.Key.FilePath(r.dir))] = true
+		}
+	}
+	for _, p := range r.plan.Published {
+		if _, ok := r.have.Files[p.File]; ok && p.Form == FormKeyCertificate {
+			dirs[filepath.Dir(filepath.Join(r.dir, filepath.FromSlash(p.File)))] = true
+		}
+	}
+	for _, dir := range sortedKeys(dirs) {
+		info, err := os.Stat(dir)
+		if err != nil {
+			f.add(Bad, "pki", "%v", err)
+			continue
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			f.add(Bad, "pki", "directory %s has mode %04o, and keys in it; chmod 700", dir, info.Mode().Perm())
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			f.add(Bad, "pki", "%v", err)
+			continue
+		}
+		for _, e := range entries {
+			if durable.IsStray(e) {
+				f.add(Warn, "pki", "%s is left of a killed run: tmpki apply takes it away", filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+}

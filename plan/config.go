@@ -1,0 +1,95 @@
+package plan
+
+import (
+	"tmpki/ca"
+)
+
+// What pki.yaml says, before it is checked: see Plan for what is trusted.
+
+type fileConfig struct {
+	Version      int                        `yaml:"version"`
+	Plan         string                     `yaml:"plan"`
+	Subject      ca.SubjectConfig           `yaml:"subject"`
+	Targets      map[string]targetConfig    `yaml:"targets"`
+	Keys         keysConfig                 `yaml:"keys"`
+	Hierarchies  map[string]hierarchyConfig `yaml:"hierarchies"`
+	Profiles     map[string]templateConfig  `yaml:"profiles"`
+	Authorities  map[string]entryConfig     `yaml:"authorities"`
+	Certificates map[string]entryConfig     `yaml:"certificates"`
+	Anchors      map[string]anchorConfig    `yaml:"anchors"`
+	UEFI         *uefiConfig                `yaml:"uefi"`
+	Publish      map[string]publishedConfig `yaml:"publish"`
+}
+
+// targetConfig lists the key types that a consumer can verify.
+type targetConfig struct {
+	Signers     []string `yaml:"signers"`     // keys that sign what the consumer checks
+	Authorities []string `yaml:"authorities"` // keys of the CAs above such a signer
+}
+
+// keysConfig says where keys live, by a key URI in which {name} stands for the
+// entry's name, and what opens them.
+type keysConfig struct {
+	Place      string            `yaml:"place,omitempty"`
+	Passphrase *passphraseConfig `yaml:"passphrase,omitempty"`
+}
+
+type hierarchyConfig struct {
+	Subject ca.SubjectConfig `yaml:"subject,omitempty"`
+	Keys    keysConfig       `yaml:",inline"`
+}
+
+// passphraseConfig says where a passphrase comes from. A passphrase itself has
+// no place in a plan.
+type passphraseConfig struct {
+	Env      string `yaml:"env,omitempty"`
+	File     string `yaml:"file,omitempty"`
+	Prompt   bool   `yaml:"prompt,omitempty"`
+	Optional bool   `yaml:"optional,omitempty"` // no passphrase to be had: plain keys
+	None     bool   `yaml:"none,omitempty"`     // plain keys, whatever stands under keys
+}
+
+// templateConfig is what profiles give and entries may give better.
+type templateConfig struct {
+	Certificate ca.ProfileConfig `yaml:",inline"`
+
+	Keys keysConfig `yaml:",inline"`
+
+	KeyType string   `yaml:"key,omitempty"`     // key type
+	Hash    string   `yaml:"hash,omitempty"`    // of the signatures on certificates that the key makes
+	Scheme  string   `yaml:"scheme,omitempty"`  // pkcs1v15 or pss, where the key leaves a choice
+	Custody string   `yaml:"custody,omitempty"` // online, offline or hsm
+	Signs   []string `yaml:"signs,omitempty"`   // kinds of artifacts
+}
+
+type entryConfig struct {
+	Template templateConfig `yaml:",inline"`
+
+	Profile         string           `yaml:"profile"`
+	Hierarchy       string           `yaml:"hierarchy,omitempty"` // of a root
+	Issuer          string           `yaml:"issuer,omitempty"`    // none: a root
+	Subject         ca.SubjectConfig `yaml:"subject"`
+	SubjectAltNames []string         `yaml:"subject_alt_names,omitempty"`
+}
+
+type anchorConfig struct {
+	TwinOf string `yaml:"twin_of"`
+}
+
+type uefiConfig struct {
+	Create    string                    `yaml:"create"` // always, never or on-request
+	Owner     string                    `yaml:"owner,omitempty"`
+	Keys      map[string]entryConfig    `yaml:"keys"`
+	Variables map[string]variableConfig `yaml:"variables"`
+}
+
+type variableConfig struct {
+	Certificates []string `yaml:"certificates"`
+	Signer       string   `yaml:"signer"`
+}
+
+type publishedConfig struct {
+	Of       string `yaml:"of,omitempty"`       // an entry
+	Variable string `yaml:"variable,omitempty"` // or a UEFI variable
+	As       string `yaml:"as"`
+}

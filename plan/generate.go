@@ -1,0 +1,306 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"tmpki/internal/durable"
+	"tmpki/spki"
+)
+
+// Outcome says what Generate found or made.
+type Outcome struct {
+	Steps   []Step    // taken; none: everything was there
+	Adopted bool      // a PKI of somebody else's making was checked and completed
+	Derived []string  // Adopted: files that were missing and are derived now
+	Notes   []string  // what the caller should tell
+	KeyType string    // of the development plan, as asked for
+	Checks  []Finding // Adopted: what is wrong with it, below the level of an error
+}
+
+// Generate is what the platform's build calls: afterwards dir holds a PKI. It
+// makes one with the development plan where there is none, and completes one
+// where something is missing. keyType is zero if the caller doesn't care.
+//
+// A new directory appears by one rename. A directory that a symbolic link leads
+// to is a release PKI: Adopt checks it, and no key is ever made there. Any number
+// of processes may call Generate for one directory at once.
+func Generate(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		out, err := generateOnce(ctx, dir, keyType, o)
+		if !errors.Is(err, errAgain) {
+			return out, err
+		}
+	}
+}
+
+// errAgain: another process changed the directory meanwhile; look again.
+var errAgain = errors.New("the directory changed")
+
+func generateOnce(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
+	info, err := os.Lstat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return generateNew(ctx, dir, keyType, o)
+	case err != nil:
+		return nil, err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return Adopt(ctx, dir, o)
+	case !info.IsDir():
+		return nil, fmt.Errorf("%s is not a directory", dir)
+	}
+	names, err := entryNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case names[FileName]:
+		return generateInPlace(ctx, dir, keyType, o)
+	case len(names) == 0:
+		return generateInPlace(ctx, dir, keyType, o)
+	case names["ssig_rootca.cert"]:
+		if keyType != (spki.KeyType{}) {
+			if err := adoptedKeyType(dir, keyType); err != nil {
+				return nil, err
+			}
+		}
+		return Adopt(ctx, dir, o)
+	default:
+		return nil, fmt.Errorf("%s is neither empty nor a PKI directory: it holds %s; it stays untouched. Name another directory, or empty it", dir, some(names))
+	}
+}
+
+// entryNames lists a directory without the strays of dead runs.
+func entryNames(dir string) (map[string]bool, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, e := range entries {
+		if !durable.IsStray(e) {
+			names[e.Name()] = true
+		}
+	}
+	return names, nil
+}
+
+func some(names map[string]bool) string {
+	list := sortedKeys(names)
+	if len(list) > 3 {
+		list = append(list[:3], fmt.Sprintf("and %d more", len(list)-3))
+	}
+	return strings.Join(list, ", ")
+}
+
+// developmentPlan returns the text of the plan for a new directory.
+func developmentPlan(keyType spki.KeyType) ([]byte, error) {
+	if keyType == (spki.KeyType{}) {
+		keyType = DefaultKeyType()
+	}
+	return Template(Development, keyType, DefaultPlace)
+}
+
+// DefaultKeyType is that of the platform's build.
+func DefaultKeyType() spki.KeyType { return spki.KeyType{Kind: spki.RSA, Bits: 4096} }
+
+// StagingName returns the name beside dir under which Generate builds it. Only a
+// killed Generate leaves it there, and the next one for dir takes it away.
+func StagingName(dir string) string {
+	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".tmpki")
+}
+
+// generateNew builds the directory under another name, and renames it. The lock
+// is on the staging directory, which becomes the PKI directory, lock and all: so
+// whoever waited for it finds the result, and no lock file stays behind.
+func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Options) (_ *Outcome, err error) {
+	text, err := developmentPlan(keyType)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	staging := StagingName(dir)
+	if err := os.Mkdir(staging, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	lock, err := durable.LockDir(ctx, staging, o.Waiting)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errAgain // renamed by the one who held it
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	if err := ours(staging); err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		os.RemoveAll(staging)
+		return nil, errAgain
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(staging)
+		}
+	}()
+	// What is in it is of a run that died: its keys have signed nothing that
+	// anybody has seen.
+	if err := empty(staging); err != nil {
+		return nil, err
+	}
+	if err := durable.WriteFile(filepath.Join(staging, FileName), text, 0o644); err != nil {
+		return nil, err
+	}
+	steps, err := apply(ctx, staging, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.Rename(staging, dir); err != nil {
+		return nil, err
+	}
+	return outcome(dir, steps, keyType)
+}
+
+// ours refuses a staging directory that somebody else has put there: keys will
+// be written into it.
+func ours(dir string) error {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
+		return fmt.Errorf("%s is in the way and not ours: remove it", dir)
+	}
+	return os.Chmod(dir, 0o700)
+}
+
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// generateInPlace fills an empty directory, or completes one with a plan.
+func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
+	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errAgain
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	names, err := entryNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, FileName)
+	if names[FileName] {
+		if err := sameKeyType(path, keyType); err != nil {
+			return nil, err
+		}
+	} else {
+		if len(names) > 0 {
+			return nil, errAgain
+		}
+		text, err := developmentPlan(keyType)
+		if err != nil {
+			return nil, err
+		}
+		if err := durable.WriteFile(path, text, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	steps, err := apply(ctx, dir, o)
+	if err != nil {
+		if !names[FileName] {
+			// Only if nothing came of it: with a store in place the plan must stay.
+			if left, _ := entryNames(dir); len(left) == 1 {
+				os.Remove(path)
+			}
+		}
+		return nil, err
+	}
+	return outcome(dir, steps, keyType)
+}
+
+// sameKeyType refuses to call a PKI one of keyType that was made with another.
+func sameKeyType(path string, keyType spki.KeyType) error {
+	if keyType == (spki.KeyType{}) {
+		return nil
+	}
+	f, err := readFile(path, maxFile)
+	if err != nil {
+		return err
+	}
+	is, err := Load(path, f.Content)
+	if err != nil {
+		return err
+	}
+	text, err := developmentPlan(keyType)
+	if err != nil {
+		return err
+	}
+	want, err := Load(FileName, text)
+	if err != nil {
+		return err
+	}
+	for _, w := range want.Entries {
+		if e := is.Entry(w.Name); e != nil && e.KeyType != w.KeyType {
+			return fmt.Errorf("%s has keys of another type: %s is %v, and would be %v with key type %v. Remove the directory to make it anew, or call without a key type to keep it",
+				filepath.Dir(path), e.Name, e.KeyType, w.KeyType, keyType)
+		}
+	}
+	return nil
+}
+
+func outcome(dir string, steps []Step, keyType spki.KeyType) (*Outcome, error) {
+	out := &Outcome{Steps: steps, KeyType: keyType.String()}
+	if len(steps) == 0 || (keyType.Kind != spki.EC && keyType.Kind != spki.Ed25519) {
+		return out, nil
+	}
+	path := filepath.Join(dir, FileName)
+	f, err := readFile(path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Load(path, f.Content)
+	if err != nil {
+		return nil, err
+	}
+	var kept []string
+	for _, s := range steps {
+		if s.Kind == IssueCertificate && s.Entry.TwinOf == nil && s.Entry.KeyType != keyType {
+			kept = append(kept, fmt.Sprintf("%s (%v)", s.Entry.Name, s.Entry.KeyType))
+		}
+	}
+	if len(kept) > 0 {
+		var reasons []string
+		for _, t := range p.Targets {
+			reasons = append(reasons, targets[t.Name])
+		}
+		out.Notes = append(out.Notes, fmt.Sprintf("%v only where it can be verified: %s stay RSA, because %s can verify nothing else there (see targets in %s)",
+			keyType, strings.Join(kept, ", "), strings.Join(reasons, ", "), FileName))
+	}
+	return out, nil
+}

@@ -1,0 +1,135 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"tmpki/ca"
+	"tmpki/keys"
+	"tmpki/store"
+	"tmpki/uefi"
+)
+
+const (
+	ownerSetting   = "uefi.owner"
+	variablePrefix = "uefi/" // of the names of objects
+	maxPublished   = 4 << 20 // octets of a published file that is read
+)
+
+// takeInventory looks at a PKI directory. db is nil if there is no store yet.
+func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inventory, error) {
+	have := Inventory{
+		Certificates: map[string]*ca.Certificate{},
+		Variables:    map[string]SignedVariable{},
+		Keys:         map[string]KeyFile{},
+		Files:        map[string]File{},
+	}
+	if p.UEFI != nil {
+		have.Owner = p.UEFI.Owner
+	}
+	if db != nil {
+		if err := have.readStore(ctx, p, db); err != nil {
+			return have, err
+		}
+	}
+	for _, e := range p.Entries {
+		if e.TwinOf != nil {
+			continue
+		}
+		f, err := readFile(e.Key.FilePath(dir), keys.MaxFileSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return have, fmt.Errorf("key of %s: %w", e.Name, err)
+		}
+		d, err := keys.Describe(f.Content)
+		if err != nil {
+			return have, fmt.Errorf("key of %s at %s: %w", e.Name, e.Key, err)
+		}
+		have.Keys[e.Name] = KeyFile{f, d.Type}
+	}
+	for _, f := range p.Published {
+		file, err := readFile(filepath.Join(dir, filepath.FromSlash(f.File)), maxPublished)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return have, fmt.Errorf("published file: %w", err)
+		}
+		have.Files[f.File] = file
+	}
+	return have, nil
+}
+
+func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) error {
+	for _, e := range p.Entries {
+		record, err := db.Latest(ctx, e.Name)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		cert, err := ca.ParseCertificate(record.DER)
+		if err != nil {
+			return fmt.Errorf("the store's certificate of %s: %w", e.Name, err)
+		}
+		have.Certificates[e.Name] = cert
+	}
+	if p.UEFI == nil {
+		return nil
+	}
+	if have.Owner == "" {
+		owner, err := db.Setting(ctx, ownerSetting)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		have.Owner = owner
+	}
+	for _, v := range p.UEFI.Variables {
+		object, err := db.Object(ctx, variablePrefix+v.Name)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		auth, err := uefi.ParseAuth(object.Content)
+		if err != nil {
+			return fmt.Errorf("the store's variable %s: %w", v.Name, err)
+		}
+		have.Variables[v.Name] = SignedVariable{auth, object.Content}
+	}
+	return nil
+}
+
+// readFile reads a regular file of at most limit octets. Anything else under the
+// name, such as a pipe, is an error before it is opened for long.
+func readFile(path string, limit int64) (File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return File{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return File{}, fmt.Errorf("%s is not a regular file", path)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return File{}, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return File{}, err
+	}
+	if int64(len(content)) > limit {
+		return File{}, fmt.Errorf("%s is larger than %d octets", path, limit)
+	}
+	return File{content, info.Mode()}, nil
+}

@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"crypto"
+	"fmt"
+	"sync"
+
+	"tmpki/keys"
+	"tmpki/spki"
+)
+
+// keyring opens the keys of a PKI directory, each once, and reads each
+// passphrase once. It is safe for concurrent use.
+type keyring struct {
+	dir string
+
+	mu          sync.Mutex
+	signers     map[string]crypto.Signer
+	passphrases map[keys.Source]*keys.Passphrase
+}
+
+func newKeyring(dir string) *keyring {
+	return &keyring{dir: dir, signers: map[string]crypto.Signer{}, passphrases: map[keys.Source]*keys.Passphrase{}}
+}
+
+// passphrase returns the passphrase of an entry's key, nil for a plain one. For
+// a new key a prompt asks twice.
+func (k *keyring) passphrase(e *Entry, isNew bool) (*keys.Passphrase, error) {
+	if e.NoPassphrase {
+		return nil, nil
+	}
+	if p, ok := k.passphrases[e.Passphrase]; ok {
+		return p, nil
+	}
+	read := e.Passphrase.Read
+	if isNew {
+		read = e.Passphrase.ReadNew
+	}
+	p, err := read(e.Name)
+	if err != nil {
+		return nil, fmt.Errorf("passphrase of %s: %w", e.Name, err)
+	}
+	k.passphrases[e.Passphrase] = p
+	return p, nil
+}
+
+// signer returns the key of an entry, which must be of the planned type.
+func (k *keyring) signer(e *Entry) (crypto.Signer, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	e = e.KeyOwner()
+	if s := k.signers[e.Name]; s != nil {
+		return s, nil
+	}
+	s, err := keys.Open(k.dir, e.Key, func() (*keys.Passphrase, error) { return k.passphrase(e, false) })
+	if err != nil {
+		return nil, fmt.Errorf("key of %s: %w", e.Name, err)
+	}
+	if t, err := spki.KeyTypeOf(s.Public()); err != nil || t != e.KeyType {
+		return nil, fmt.Errorf("key of %s at %s is of type %v, but the plan wants %v", e.Name, e.Key, t, e.KeyType)
+	}
+	k.signers[e.Name] = s
+	return s, nil
+}
+
+// add puts a new key on the ring and returns the PEM file that will hold it.
+func (k *keyring) add(e *Entry, s crypto.Signer) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p, err := k.passphrase(e, true)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := keys.MarshalPEM(s, p)
+	if err != nil {
+		return nil, fmt.Errorf("key of %s: %w", e.Name, err)
+	}
+	k.signers[e.Name] = s
+	return pem, nil
+}

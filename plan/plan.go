@@ -1,0 +1,617 @@
+// Package plan holds what a PKI should be, and makes it so. Load reads pki.yaml
+// strictly, Steps compares it with what is, Apply takes the steps, Publish
+// derives the files; Check looks at the result, and Create and Adopt are the two
+// ways in which the platform's build comes by a PKI.
+//
+// It knows no terminal and no exit code: see cmd/tmpki.
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"tmpki/ca"
+	"tmpki/keys"
+	"tmpki/spki"
+	"tmpki/uefi"
+)
+
+// FileName is the plan's name in a PKI directory, and StoreName the store's.
+const (
+	FileName  = "pki.yaml"
+	StoreName = "pki.db"
+)
+
+// Plan is a checked pki.yaml; only Load makes one.
+type Plan struct {
+	Name      string      // such as "development"
+	Entries   []*Entry    // every certificate, issuers before what they issue
+	UEFI      *UEFI       // nil: no UEFI part
+	Published []Published // in the order of the file
+	Targets   []Target
+
+	byName map[string]*Entry
+}
+
+// Kind is what an entry is.
+type Kind int
+
+// The kinds of entries.
+const (
+	Authority   Kind = iota + 1 // a root or a sub CA
+	EndEntity                   // a signer, a server, a GuestOS
+	Anchor                      // a self-signed twin of a sub CA
+	PlatformKey                 // PK, KEK, DB: self-signed, outside both hierarchies
+)
+
+// Custody says where a key ought to be.
+type Custody string
+
+// The custodies of keys.
+const (
+	Online  Custody = "online"
+	Offline Custody = "offline" // on a medium that is taken away, or another machine
+	HSM     Custody = "hsm"
+)
+
+// Entry is one certificate of the plan with its key.
+type Entry struct {
+	Name            string
+	Kind            Kind
+	Hierarchy       string // "" for platform keys
+	Issuer          *Entry // nil: self-signed
+	TwinOf          *Entry // Anchor: whose key and subject it has
+	Children        []*Entry
+	Profile         *ca.Profile
+	Subject         ca.Name
+	SubjectAltNames []string
+	KeyType         spki.KeyType
+	Key             keys.URI
+	Passphrase      keys.Source // zero with NoPassphrase
+	NoPassphrase    bool
+	Algorithm       spki.SignatureAlgorithm // of the certificates that the key signs
+	Custody         Custody
+	Signs           []string // kinds of artifacts: see the table in targets.go
+
+	key string // in pki.yaml, such as authorities.ssig_subca
+}
+
+// KeyOwner returns the entry whose key this entry certifies: itself, or the one
+// that it is a twin of.
+func (e *Entry) KeyOwner() *Entry {
+	if e.TwinOf != nil {
+		return e.TwinOf
+	}
+	return e
+}
+
+// Signer returns the entry whose key signs this entry's certificate.
+func (e *Entry) Signer() *Entry {
+	if e.Issuer != nil {
+		return e.Issuer
+	}
+	return e.KeyOwner()
+}
+
+// Chain returns the entry and its issuers up to the root.
+func (e *Entry) Chain() []*Entry {
+	chain := []*Entry{e}
+	for e.Issuer != nil {
+		e = e.Issuer
+		chain = append(chain, e)
+	}
+	return chain
+}
+
+// UEFI is the plan's set of Secure Boot variables.
+type UEFI struct {
+	Create    string // "always", "never" or "on-request"
+	Owner     string // GUID; "" draws one
+	Variables []*Variable
+}
+
+// Variable is the content of PK, KEK or db, and who signs it.
+type Variable struct {
+	Variable     uefi.Variable
+	Name         string
+	Certificates []*Entry
+	Signer       *Entry
+}
+
+// Form is the format of a published file.
+type Form string
+
+// The formats of published files.
+const (
+	FormCertificate      Form = "certificate"         // PEM
+	FormChain            Form = "chain"               // PEM, leaf first, with the root
+	FormChainWithoutRoot Form = "chain-without-root"  // PEM, leaf first
+	FormDER              Form = "der"                 // one certificate
+	FormKeyCertificate   Form = "key-and-certificate" // PEM, the key as it is stored
+	FormESL              Form = "esl"                 // EFI_SIGNATURE_LIST
+	FormAuth             Form = "auth"                // EFI_VARIABLE_AUTHENTICATION_2
+)
+
+// Published is one published file.
+type Published struct {
+	File     string    // relative to the PKI directory, slashes
+	Entry    *Entry    // of which certificate,
+	Variable *Variable // or of which UEFI variable
+	Form     Form
+}
+
+// UEFI reports whether the file belongs to the UEFI part, which may be absent.
+func (p Published) UEFI() bool {
+	return p.Variable != nil || p.Form == FormESL || p.Entry.Kind == PlatformKey
+}
+
+// Entry returns an entry by name, or nil.
+func (p *Plan) Entry(name string) *Entry { return p.byName[name] }
+
+// Load reads and checks pki.yaml. file is its name in errors, which are *Error.
+func Load(file string, data []byte) (*Plan, error) {
+	var c fileConfig
+	doc, err := decodeStrict(file, data, &c)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, byName: map[string]*Entry{}}}
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.limits, l.publish} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return l.plan, nil
+}
+
+type loader struct {
+	doc    *document
+	config fileConfig
+	plan   *Plan
+}
+
+// names are also file names and parts of key URIs.
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+func (l *loader) header() error {
+	if l.config.Version != 1 {
+		return l.doc.fail("version", fmt.Errorf("is %d, but this program reads version 1", l.config.Version))
+	}
+	if !namePattern.MatchString(l.config.Plan) {
+		return l.doc.fail("plan", fmt.Errorf("%q is not a name of letters, digits, _ and -", l.config.Plan))
+	}
+	if len(l.config.Authorities) == 0 {
+		return l.doc.fail("authorities", errors.New("no authority in the plan"))
+	}
+	return nil
+}
+
+func (l *loader) authorities() error {
+	for _, name := range l.doc.keys("authorities") {
+		c := l.config.Authorities[name]
+		key := "authorities." + name
+		e, err := l.entry(Authority, key, name, c)
+		if err != nil {
+			return err
+		}
+		if !e.Profile.CA() {
+			return l.doc.fail(key+".profile", fmt.Errorf("%q is not a profile of a CA", c.Profile))
+		}
+	}
+	return nil
+}
+
+func (l *loader) certificates() error {
+	for _, name := range l.doc.keys("certificates") {
+		c := l.config.Certificates[name]
+		key := "certificates." + name
+		if c.Issuer == "" {
+			return l.doc.fail(key+".issuer", errors.New("missing"))
+		}
+		e, err := l.entry(EndEntity, key, name, c)
+		if err != nil {
+			return err
+		}
+		if e.Profile.CA() {
+			return l.doc.fail(key+".profile", fmt.Errorf("%q is a profile of CAs, which stand under authorities", c.Profile))
+		}
+	}
+	return nil
+}
+
+// entry checks one entry as far as it can be checked alone, and adds it.
+func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, error) {
+	fail := func(sub string, err error) (*Entry, error) { return nil, l.doc.fail(key+sub, err) }
+	// 1. Name, issuer and hierarchy.
+	if err := l.newName(key, name); err != nil {
+		return nil, err
+	}
+	e := &Entry{Name: name, Kind: kind, SubjectAltNames: c.SubjectAltNames, key: key}
+	hierarchy := hierarchyConfig{}
+	switch {
+	case kind == PlatformKey:
+		if c.Issuer != "" || c.Hierarchy != "" {
+			return fail("", errors.New("a platform key is self-signed and in no hierarchy"))
+		}
+	case c.Issuer == "":
+		h, ok := l.config.Hierarchies[c.Hierarchy]
+		if !ok {
+			return fail(".hierarchy", fmt.Errorf("%q is not under hierarchies; a root names its hierarchy, all others an issuer", c.Hierarchy))
+		}
+		e.Hierarchy, hierarchy = c.Hierarchy, h
+	default:
+		if c.Hierarchy != "" {
+			return fail(".hierarchy", errors.New("only a root has one: it holds for all below"))
+		}
+		root, err := l.rootOf(name, c)
+		if err != nil {
+			return fail(".issuer", err)
+		}
+		e.Hierarchy, hierarchy = root, l.config.Hierarchies[root]
+	}
+	// 2. What the profile gives, and the entry gives better.
+	base, ok := l.config.Profiles[c.Profile]
+	if !ok {
+		return fail(".profile", fmt.Errorf("%q is not under profiles", c.Profile))
+	}
+	t := base.merge(c.Template)
+	var err error
+	if e.Profile, err = ca.NewProfile(c.Profile, t.Certificate); err != nil {
+		// The fault may be the profile's own: then name that place.
+		if _, alone := ca.NewProfile(c.Profile, base.Certificate); alone != nil && alone.Error() == err.Error() {
+			sub, rest := splitKey(err)
+			return nil, l.doc.fail("profiles."+c.Profile+sub, rest)
+		}
+		sub, rest := splitKey(err)
+		return fail(sub, rest)
+	}
+	// 3. Subject.
+	subject := l.config.Subject.Merge(hierarchy.Subject).Merge(c.Subject)
+	if e.Subject, err = ca.NewName(subject); err != nil {
+		sub, rest := splitKey(err)
+		return fail(sub, rest)
+	}
+	if err := ca.CheckSubjectAltNames(c.SubjectAltNames); err != nil {
+		return fail(".subject_alt_names", err)
+	}
+	// 4. Key, place, passphrase.
+	if t.KeyType == "" {
+		return fail(".key", errors.New("missing: the key type, such as rsa:4096"))
+	}
+	if e.KeyType, err = spki.ParseKeyType(t.KeyType); err != nil {
+		return fail(".key", err)
+	}
+	if e.Algorithm, err = algorithm(e.KeyType, t.Hash, t.Scheme); err != nil {
+		return fail(".hash", err)
+	}
+	k := l.config.Keys.merge(hierarchy.Keys).merge(t.Keys)
+	if k.Place == "" {
+		return fail(".place", errors.New("missing, here and under keys: a key URI such as file:{name}.key"))
+	}
+	if e.Key, err = keys.ParseURI(strings.ReplaceAll(k.Place, "{name}", name)); err != nil {
+		return fail(".place", err)
+	}
+	if e.Key.Scheme != keys.SchemeFile {
+		return fail(".place", fmt.Errorf("%s: %w; use a file: URI", e.Key, keys.ErrNoPKCS11))
+	}
+	if e.Passphrase, e.NoPassphrase, err = k.Passphrase.source(); err != nil {
+		return fail(".passphrase", err)
+	}
+	switch e.Custody = Custody(t.Custody); e.Custody {
+	case "":
+		e.Custody = Online
+	case Online, Offline, HSM:
+	default:
+		return fail(".custody", fmt.Errorf("%q is unknown: use online, offline or hsm", t.Custody))
+	}
+	// 5. Artifacts.
+	e.Signs = t.Signs
+	if err := checkArtifacts(e.Signs); err != nil {
+		return fail(".signs", err)
+	}
+	l.plan.Entries = append(l.plan.Entries, e)
+	l.plan.byName[name] = e
+	return e, nil
+}
+
+// newName refuses a bad name, and one that another entry has.
+func (l *loader) newName(key, name string) error {
+	if !namePattern.MatchString(name) {
+		return l.doc.fail(key, fmt.Errorf("%q is not a name of letters, digits, _ and -", name))
+	}
+	if o := l.plan.byName[name]; o != nil {
+		return l.doc.fail(key, fmt.Errorf("the name is taken by %s", o.key))
+	}
+	return nil
+}
+
+// rootOf follows issuers up to the hierarchy's name.
+func (l *loader) rootOf(name string, c entryConfig) (string, error) {
+	for steps := 0; c.Issuer != ""; steps++ {
+		issuer, ok := l.config.Authorities[c.Issuer]
+		if !ok {
+			return "", fmt.Errorf("%q is not under authorities", c.Issuer)
+		}
+		if steps > len(l.config.Authorities) {
+			return "", fmt.Errorf("%q issues itself in a circle", name)
+		}
+		c = issuer
+	}
+	if _, ok := l.config.Hierarchies[c.Hierarchy]; !ok {
+		return "", fmt.Errorf("its root is in hierarchy %q, which is not under hierarchies", c.Hierarchy)
+	}
+	return c.Hierarchy, nil
+}
+
+// splitKey turns an error "validity: …" into the key ".validity" and the rest.
+func splitKey(err error) (string, error) {
+	key, rest, ok := strings.Cut(err.Error(), ": ")
+	if !ok || strings.ContainsAny(key, " \"") {
+		return "", err
+	}
+	return "." + key, errors.New(rest)
+}
+
+func algorithm(t spki.KeyType, hash, scheme string) (spki.SignatureAlgorithm, error) {
+	a, err := spki.DefaultAlgorithm(t, 0)
+	if err != nil {
+		return a, err
+	}
+	if hash != "" {
+		h, err := spki.ParseHash(hash)
+		if err != nil {
+			return a, err
+		}
+		if t.Kind == spki.Ed25519 {
+			return a, errors.New("an ed25519 key hashes by itself")
+		}
+		if a, err = spki.DefaultAlgorithm(t, h); err != nil {
+			return a, err
+		}
+	}
+	switch scheme {
+	case "":
+	case "pss":
+		if t.Kind != spki.RSA && t.Kind != spki.RSAPSS {
+			return a, fmt.Errorf("scheme pss does not fit a key of type %v", t)
+		}
+		a.Scheme, a.SaltLength = spki.PSS, a.Hash.Size()
+	case "pkcs1v15":
+		if t.Kind != spki.RSA {
+			return a, fmt.Errorf("scheme pkcs1v15 does not fit a key of type %v", t)
+		}
+	default:
+		return a, fmt.Errorf("scheme %q is unknown: use pkcs1v15 or pss", scheme)
+	}
+	return a, nil
+}
+
+func (l *loader) anchors() error {
+	for _, name := range l.doc.keys("anchors") {
+		key := "anchors." + name
+		if err := l.newName(key, name); err != nil {
+			return err
+		}
+		of := l.plan.byName[l.config.Anchors[name].TwinOf]
+		if of == nil || of.Kind != Authority || l.config.Authorities[of.Name].Issuer == "" {
+			return l.doc.fail(key+".twin_of", fmt.Errorf("%q is not a sub CA under authorities", l.config.Anchors[name].TwinOf))
+		}
+		e := *of
+		e.Name, e.Kind, e.TwinOf, e.key, e.Signs = name, Anchor, of, key, nil
+		l.plan.Entries = append(l.plan.Entries, &e)
+		l.plan.byName[name] = &e
+	}
+	return nil
+}
+
+func (l *loader) uefi() error {
+	c := l.config.UEFI
+	if c == nil {
+		return nil
+	}
+	u := &UEFI{Create: c.Create, Owner: c.Owner}
+	if !slices.Contains([]string{"always", "never", "on-request"}, c.Create) {
+		return l.doc.fail("uefi.create", fmt.Errorf("%q is unknown: use always, never or on-request", c.Create))
+	}
+	if c.Owner != "" {
+		if _, err := uefi.ParseGUID(c.Owner); err != nil {
+			return l.doc.fail("uefi.owner", err)
+		}
+	}
+	for _, name := range sortedKeys(c.Keys) {
+		if _, err := l.entry(PlatformKey, "uefi.keys."+name, name, c.Keys[name]); err != nil {
+			return err
+		}
+	}
+	// Firmware checks each update with the variable before it, so this is the
+	// order in which they are made and enrolled.
+	for _, name := range []string{"PK", "KEK", "db"} {
+		vc, ok := c.Variables[name]
+		if !ok {
+			return l.doc.fail("uefi.variables", fmt.Errorf("%s is missing", name))
+		}
+		v := &Variable{Name: name}
+		var err error
+		if v.Variable, err = uefi.SecureBootVariable(name); err != nil {
+			return l.doc.fail("uefi.variables."+name, err)
+		}
+		key := "uefi.variables." + name
+		for _, cert := range vc.Certificates {
+			e := l.plan.byName[cert]
+			if e == nil {
+				return l.doc.fail(key+".certificates", fmt.Errorf("%q is not an entry of this plan", cert))
+			}
+			err := uefi.CheckKeyType(e.KeyType)
+			if err == nil {
+				err = l.plan.target("uefi").check(e, e)
+			}
+			if err != nil {
+				return l.doc.fail(e.key+".key", err)
+			}
+			v.Certificates = append(v.Certificates, e)
+		}
+		if len(v.Certificates) == 0 {
+			return l.doc.fail(key+".certificates", errors.New("empty"))
+		}
+		v.Signer = l.plan.byName[vc.Signer]
+		if v.Signer == nil {
+			return l.doc.fail(key+".signer", fmt.Errorf("%q is not an entry of this plan", vc.Signer))
+		}
+		// PK is signed by itself, KEK by PK, db by PK or a KEK (UEFI 2.10, Section 32.3).
+		allowed := slices.Clone(v.Certificates)
+		if len(u.Variables) > 0 {
+			allowed = nil
+			for _, before := range u.Variables {
+				allowed = append(allowed, before.Certificates...)
+			}
+		}
+		if !slices.Contains(allowed, v.Signer) {
+			return l.doc.fail(key+".signer", fmt.Errorf("firmware takes an update of %s only from a key that it has enrolled before, not from %q", name, vc.Signer))
+		}
+		u.Variables = append(u.Variables, v)
+	}
+	for name := range c.Variables {
+		if !slices.Contains([]string{"PK", "KEK", "db"}, name) {
+			return l.doc.fail("uefi.variables."+name, errors.New("unknown: use PK, KEK and db"))
+		}
+	}
+	l.plan.UEFI = u
+	return nil
+}
+
+// order links issuers and sorts entries so that issuers come first, otherwise in
+// the order of the file.
+func (l *loader) order() error {
+	for _, e := range l.plan.Entries {
+		var issuer string
+		switch e.Kind {
+		case Authority:
+			issuer = l.config.Authorities[e.Name].Issuer
+		case EndEntity:
+			issuer = l.config.Certificates[e.Name].Issuer
+		}
+		if issuer != "" {
+			e.Issuer = l.plan.byName[issuer]
+			e.Issuer.Children = append(e.Issuer.Children, e)
+		}
+	}
+	slices.SortStableFunc(l.plan.Entries, func(a, b *Entry) int { return a.rank() - b.rank() })
+	seen := map[string]*Entry{}
+	for _, e := range l.plan.Entries {
+		if e.Kind == Anchor {
+			continue
+		}
+		if o := seen[e.Key.String()]; o != nil {
+			return l.doc.fail(e.key+".place", fmt.Errorf("%s is the place of %s too", e.Key, o.key))
+		}
+		seen[e.Key.String()] = e
+	}
+	return nil
+}
+
+// rank is the depth below the root; twins and platform keys come after all.
+func (e *Entry) rank() int {
+	switch e.Kind {
+	case Anchor:
+		return 100
+	case PlatformKey:
+		return 101
+	}
+	return len(e.Chain())
+}
+
+// limits holds each entry against its issuer and against its consumers.
+func (l *loader) limits() error {
+	for _, e := range l.plan.Entries {
+		if i := e.Issuer; i != nil {
+			if e.Profile.Validity() > i.Profile.Validity() {
+				return l.doc.fail(e.key+".validity", fmt.Errorf("%s outlives issuer %q (%s)", days(e), i.Name, days(i)))
+			}
+			limit := i.Profile.PathLength()
+			if e.Profile.CA() && limit == 0 {
+				return l.doc.fail(i.key+".path_length", fmt.Errorf("0 forbids sub CAs, but %s is one", e.key))
+			}
+			if e.Profile.CA() && limit > 0 && (e.Profile.PathLength() < 0 || e.Profile.PathLength() >= limit) {
+				return l.doc.fail(e.key+".path_length", fmt.Errorf("must be below %d, that of issuer %q", limit, i.Name))
+			}
+			if e.Subject.Equal(i.Subject) {
+				return l.doc.fail(e.key+".subject", fmt.Errorf("is that of issuer %q", i.Name))
+			}
+		}
+		if e.Kind == Anchor {
+			continue
+		}
+		for _, artifact := range e.Signs {
+			target := l.plan.target(artifactTarget(artifact))
+			for _, c := range e.Chain() {
+				if err := target.check(c, e); err != nil {
+					return l.doc.fail(c.key+".key", err)
+				}
+			}
+		}
+	}
+	// Two CAs with one name would make chains ambiguous.
+	for i, a := range l.plan.Entries {
+		for _, b := range l.plan.Entries[:i] {
+			if a.Kind != Anchor && b.Kind != Anchor && a.Profile.CA() && b.Profile.CA() && a.Subject.Equal(b.Subject) {
+				return l.doc.fail(a.key+".subject", fmt.Errorf("%s is the subject of %s too", a.Subject, b.key))
+			}
+		}
+	}
+	return nil
+}
+
+func days(e *Entry) string { return fmt.Sprintf("%dd", int(e.Profile.Validity().Hours()/24)) }
+
+func (l *loader) publish() error {
+	for _, file := range l.doc.keys("publish") {
+		c := l.config.Publish[file]
+		key := "publish." + file
+		// A key with dots in it has no line of its own in fail's notation.
+		fail := func(err error) error {
+			return &Error{File: l.doc.file, Line: l.doc.publishLine(file), Key: key, Err: err}
+		}
+		if path.Clean(file) != file || path.IsAbs(file) || strings.HasPrefix(file, "..") || strings.HasPrefix(path.Base(file), ".") ||
+			file == FileName || strings.HasPrefix(file, StoreName) || strings.ContainsAny(file, "\\\x00\n") {
+			return fail(fmt.Errorf("%q is not a path inside the PKI directory", file))
+		}
+		p := Published{File: file, Form: Form(c.As)}
+		switch p.Form {
+		case FormCertificate, FormChain, FormChainWithoutRoot, FormDER, FormKeyCertificate:
+			p.Entry = l.plan.byName[c.Of]
+			if p.Entry == nil || c.Variable != "" {
+				return fail(fmt.Errorf("of: %q is not an entry of this plan", c.Of))
+			}
+			if p.Form == FormKeyCertificate && p.Entry.Key.Scheme != keys.SchemeFile {
+				return fail(fmt.Errorf("as: the key of %q is not in a file", c.Of))
+			}
+		case FormESL, FormAuth:
+			if l.plan.UEFI != nil {
+				for _, v := range l.plan.UEFI.Variables {
+					if v.Name == c.Variable {
+						p.Variable = v
+					}
+				}
+			}
+			if c.Of != "" && p.Form == FormESL && c.Variable == "" {
+				p.Entry = l.plan.byName[c.Of]
+			}
+			if l.plan.UEFI == nil || (p.Variable == nil) == (p.Entry == nil) {
+				return fail(errors.New("needs variable: PK, KEK or db (as esl also of: an entry), and a uefi section"))
+			}
+		default:
+			return fail(fmt.Errorf("as: %q is unknown", c.As))
+		}
+		for _, e := range l.plan.Entries {
+			if e.Key.Scheme == keys.SchemeFile && e.Key.Path == file {
+				return fail(fmt.Errorf("is where the key of %s lives", e.key))
+			}
+		}
+		l.plan.Published = append(l.plan.Published, p)
+	}
+	return nil
+}

@@ -1,0 +1,362 @@
+package plan
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"tmpki/ca"
+	"tmpki/spki"
+	"tmpki/uefi"
+)
+
+// Inventory is what is: the store's certificates and signed variables, which
+// keys are there, and the published files. takeInventory fills it; Steps only
+// reads it.
+type Inventory struct {
+	Certificates map[string]*ca.Certificate // the newest by entry name
+	Variables    map[string]SignedVariable  // the newest by variable name
+	Owner        string                     // GUID of UEFI entries; "" if not drawn yet
+	Keys         map[string]KeyFile         // by entry name, those that are at their URI
+	Files        map[string]File            // published files that exist
+}
+
+// SignedVariable is an update of a UEFI variable, parsed and as it was signed.
+type SignedVariable struct {
+	*uefi.Auth
+	Raw []byte
+}
+
+// KeyFile is what shows of a private key without its passphrase.
+type KeyFile struct {
+	File
+	Type spki.KeyType // zero if encrypted
+}
+
+// File is a published file as it is.
+type File struct {
+	Content []byte
+	Mode    fs.FileMode
+}
+
+// StepKind is what a step does.
+type StepKind string
+
+// The kinds of steps, in the order in which they are taken.
+const (
+	GenerateKey      StepKind = "generate key"
+	IssueCertificate StepKind = "issue certificate"
+	SignVariable     StepKind = "sign variable"
+	PublishFile      StepKind = "publish"
+)
+
+// Step is one thing to do. Steps of one kind are in an order that works.
+type Step struct {
+	Kind      StepKind
+	Entry     *Entry     // GenerateKey, IssueCertificate
+	Variable  *Variable  // SignVariable
+	Published *Published // PublishFile
+	Reason    string     // why again, if it is not the first time
+}
+
+// Name returns what the step is about: an entry, a variable, a file.
+func (s Step) Name() string {
+	switch {
+	case s.Entry != nil:
+		return s.Entry.Name
+	case s.Variable != nil:
+		return s.Variable.Name
+	default:
+		return s.Published.File
+	}
+}
+
+// Detail says in a few words what comes of the step.
+func (s Step) Detail() string {
+	detail := ""
+	switch s.Kind {
+	case GenerateKey:
+		detail = fmt.Sprintf("%v at %v", s.Entry.KeyType, s.Entry.Key)
+	case IssueCertificate:
+		signer := "self-signed"
+		if s.Entry.Issuer != nil {
+			signer = "by " + s.Entry.Issuer.Name
+		} else if s.Entry.TwinOf != nil {
+			signer = "twin of " + s.Entry.TwinOf.Name
+		}
+		detail = fmt.Sprintf("%s, %s, %s", s.Entry.Subject, signer, days(s.Entry))
+	case SignVariable:
+		detail = "by " + s.Variable.Signer.Name
+	case PublishFile:
+		detail = string(s.Published.Form)
+	}
+	if s.Reason != "" {
+		detail += " (" + s.Reason + ")"
+	}
+	return detail
+}
+
+// Demand is what a caller asks for beyond the plan.
+type Demand struct {
+	PlatformKeys bool // make the UEFI part where the plan has it on request
+}
+
+// Steps compares the plan with what is, and returns what is to do, in order. It
+// is pure. It returns an error where no step can help: a lost key, or a change
+// that would need a new key.
+func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
+	withUEFI := p.wantsUEFI(have, demand)
+	var generate, issue, sign, publish []Step
+	pending := map[*Entry]bool{}
+	for _, e := range p.Entries {
+		if e.Kind == PlatformKey && !withUEFI {
+			continue
+		}
+		cert := have.Certificates[e.Name]
+		if cert == nil {
+			key, hasKey := have.Keys[e.Name]
+			if !hasKey && e.TwinOf == nil {
+				generate = append(generate, Step{Kind: GenerateKey, Entry: e})
+			}
+			if hasKey && key.Type != (spki.KeyType{}) && key.Type != e.KeyType {
+				return nil, fmt.Errorf("%s: the key at %s is of type %v, but the plan wants %v: take that file away, or change the plan", e.key, e.Key, key.Type, e.KeyType)
+			}
+			issue = append(issue, Step{Kind: IssueCertificate, Entry: e})
+			pending[e] = true
+			continue
+		}
+		reason, err := e.drift(cert)
+		if err != nil {
+			return nil, err
+		}
+		if reason != "" {
+			issue = append(issue, Step{Kind: IssueCertificate, Entry: e, Reason: reason})
+			pending[e] = true
+		}
+	}
+	// Whoever signs must have its key at hand, unless it is about to get one.
+	for _, s := range issue {
+		signer := s.Entry.Signer()
+		if have.lacksKey(signer) {
+			return nil, missingKey(signer, "to issue the certificate of "+s.Entry.Name)
+		}
+	}
+	pendingVariables := map[*Variable]bool{}
+	if withUEFI {
+		for _, v := range p.UEFI.Variables {
+			reason, err := p.variableDrift(v, have, pending)
+			if err != nil {
+				return nil, err
+			}
+			if reason == "-" {
+				continue
+			}
+			if have.lacksKey(v.Signer) {
+				return nil, missingKey(v.Signer, "to sign the variable "+v.Name)
+			}
+			sign = append(sign, Step{Kind: SignVariable, Variable: v, Reason: reason})
+			pendingVariables[v] = true
+		}
+	}
+	for i := range p.Published {
+		f := &p.Published[i]
+		if f.UEFI() && !withUEFI {
+			continue
+		}
+		reason, err := p.fileDrift(f, have, pending, pendingVariables)
+		if err != nil {
+			return nil, err
+		}
+		if reason != "-" {
+			publish = append(publish, Step{Kind: PublishFile, Published: f, Reason: reason})
+		}
+	}
+	return slices.Concat(generate, issue, sign, publish), nil
+}
+
+// wantsUEFI reports whether the UEFI part should be there. Once begun, it is
+// part of the PKI.
+func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
+	if p.UEFI == nil || p.UEFI.Create == "never" {
+		return false
+	}
+	for _, e := range p.Entries {
+		if e.Kind == PlatformKey && have.Certificates[e.Name] != nil {
+			return true
+		}
+	}
+	return p.UEFI.Create == "always" || demand.PlatformKeys
+}
+
+// lacksKey reports whether the entry has a certificate, but its key is not here.
+func (have Inventory) lacksKey(e *Entry) bool {
+	_, ok := have.Keys[e.Name]
+	return have.Certificates[e.Name] != nil && !ok
+}
+
+func missingKey(e *Entry, purpose string) error {
+	where := "restore it from your backup"
+	if e.Custody != Online {
+		where = fmt.Sprintf("its custody is %s: bring it here", e.Custody)
+	}
+	return fmt.Errorf("the key of %s is not at %s, but it is needed %s: %s", e.Name, e.Key, purpose, where)
+}
+
+// drift reports why the certificate must be issued again, or "". What would need
+// another key or name is an error.
+func (e *Entry) drift(cert *ca.Certificate) (string, error) {
+	if cert.KeyType() != e.KeyType {
+		return "", fmt.Errorf("%s: has a key of type %v, but the plan wants %v: a key is not changed in place. Give the new key an entry of its own, or put the old type back", e.key, cert.KeyType(), e.KeyType)
+	}
+	if !bytes.Equal(cert.RawSubject, e.Subject) {
+		return "", fmt.Errorf("%s: its subject is %q, but the plan wants %q: what it has signed names the old one. Give the new subject an entry of its own, or put the old one back", e.key, cert.Subject(), e.Subject)
+	}
+	return e.Profile.Drift(cert, e.SubjectAltNames), nil
+}
+
+// variableDrift returns why a variable must be signed again: "" the first time,
+// "-" not at all.
+func (p *Plan) variableDrift(v *Variable, have Inventory, pending map[*Entry]bool) (string, error) {
+	signed, ok := have.Variables[v.Name]
+	if !ok {
+		return "", nil
+	}
+	for _, e := range v.Certificates {
+		if pending[e] {
+			return "the certificate of " + e.Name + " is new", nil
+		}
+	}
+	if pending[v.Signer] {
+		return "the certificate of " + v.Signer.Name + " is new", nil
+	}
+	want, err := v.database(have.Certificates, have.Owner)
+	if err != nil {
+		return "", err
+	}
+	if is, err := signed.Value.Marshal(); err != nil || !bytes.Equal(want, is) {
+		return "its content changed", nil
+	}
+	return "-", nil
+}
+
+// fileDrift is variableDrift for a published file.
+func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, variables map[*Variable]bool) (string, error) {
+	file, exists := have.Files[f.File]
+	if !exists {
+		return "", nil
+	}
+	for _, e := range f.sources() {
+		if pending[e] {
+			return "the certificate of " + e.Name + " is new", nil
+		}
+	}
+	if f.Variable != nil && variables[f.Variable] {
+		return "the variable is new", nil
+	}
+	want, err := f.render(have)
+	if err != nil {
+		return "", err
+	}
+	if !bytes.Equal(want, file.Content) {
+		return "it differs from the record", nil
+	}
+	if mode := f.mode(); file.Mode.Perm()&^mode != 0 {
+		return fmt.Sprintf("its mode is %04o", file.Mode.Perm()), nil
+	}
+	return "-", nil
+}
+
+// sources lists the entries whose certificates are in the file.
+func (f *Published) sources() []*Entry {
+	switch {
+	case f.Variable != nil:
+		return f.Variable.Certificates
+	case f.Form == FormChain || f.Form == FormChainWithoutRoot:
+		return f.Entry.Chain()
+	default:
+		return []*Entry{f.Entry}
+	}
+}
+
+// mode is 0600 for what holds a key.
+func (f *Published) mode() fs.FileMode {
+	if f.Form == FormKeyCertificate {
+		return 0o600
+	}
+	return 0o644
+}
+
+// render derives the content of a published file from what the store has, and
+// from the key's file where the form demands it.
+func (f *Published) render(have Inventory) ([]byte, error) {
+	var certs []*ca.Certificate
+	for _, e := range f.sources() {
+		c := have.Certificates[e.Name]
+		if c == nil {
+			return nil, fmt.Errorf("%s: the store has no certificate of %s", f.File, e.Name)
+		}
+		certs = append(certs, c)
+	}
+	switch f.Form {
+	case FormCertificate, FormChain:
+		return ca.MarshalPEM(certs...), nil
+	case FormChainWithoutRoot:
+		if len(certs) > 1 {
+			certs = certs[:len(certs)-1]
+		}
+		return ca.MarshalPEM(certs...), nil
+	case FormDER:
+		return certs[0].Raw, nil
+	case FormKeyCertificate:
+		key, ok := have.Keys[f.Entry.KeyOwner().Name]
+		if !ok {
+			return nil, missingKey(f.Entry.KeyOwner(), "for "+f.File)
+		}
+		return append(bytes.Clone(key.Content), ca.MarshalPEM(certs...)...), nil
+	case FormESL:
+		if f.Variable == nil {
+			return signatureList(certs, have.Owner)
+		}
+		return f.Variable.database(have.Certificates, have.Owner)
+	case FormAuth:
+		signed, ok := have.Variables[f.Variable.Name]
+		if !ok {
+			return nil, fmt.Errorf("%s: the store has no signed variable %s", f.File, f.Variable.Name)
+		}
+		return signed.Raw, nil
+	default:
+		return nil, fmt.Errorf("%s: unknown form %q", f.File, f.Form)
+	}
+}
+
+// database returns the content of the variable.
+func (v *Variable) database(certs map[string]*ca.Certificate, owner string) ([]byte, error) {
+	var list []*ca.Certificate
+	for _, e := range v.Certificates {
+		c := certs[e.Name]
+		if c == nil {
+			return nil, fmt.Errorf("variable %s: the store has no certificate of %s", v.Name, e.Name)
+		}
+		list = append(list, c)
+	}
+	return signatureList(list, owner)
+}
+
+func signatureList(certs []*ca.Certificate, owner string) ([]byte, error) {
+	if owner == "" {
+		return nil, errors.New("the owner of the UEFI entries is not known")
+	}
+	guid, err := uefi.ParseGUID(owner)
+	if err != nil {
+		return nil, err
+	}
+	var db uefi.SignatureDatabase
+	for _, c := range certs {
+		if _, err := db.AddCertificate(guid, c.Raw); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Subject(), err)
+		}
+	}
+	return db.Marshal()
+}
