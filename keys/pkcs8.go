@@ -52,6 +52,9 @@ func MarshalPKCS8(signer crypto.Signer) ([]byte, error) {
 		if !ok {
 			return nil, fmt.Errorf("private key: a signer of type %T can't be exported", key.Signer)
 		}
+		if _, err := spki.MarshalPublicKey(key.Public()); err != nil { // checks key.Params
+			return nil, fmt.Errorf("private key: %w", err)
+		}
 		return marshalPrivateKeyInfo(key.Public().(*spki.PSSPublicKey).AlgorithmIdentifier(), x509.MarshalPKCS1PrivateKey(inner))
 	default:
 		return nil, fmt.Errorf("private key: a signer of type %T can't be exported", signer)
