@@ -10,6 +10,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"errors"
 	"math/big"
 	"testing"
 
@@ -78,6 +79,7 @@ func TestParsePKCS8Rejects(t *testing.T) {
 		{"rsa cut", tlv(0x30, version0, rsaAlg, tlv(4, pkcs1[:len(pkcs1)-1])), "RSA: malformed"},
 		{"rsa of three primes", tlv(0x30, version0, rsaAlg, tlv(4, tlv(0x30, version1, mustASN1(t, big.NewInt(15))))), "more than two primes"},
 		{"rsa too large", tlv(0x30, version0, rsaAlg, tlv(4, hugeRSA(t))), "longer than 8192 bits"},
+		{"rsa too small", tlv(0x30, version0, rsaAlg, tlv(4, tinyRSA(t))), "500 bits is outside 512 to 8192"},
 		{"rsa changed", tlv(0x30, version0, rsaAlg, tlv(4, changed(pkcs1, 40))), "RSA: "},
 		{"ec in rsa", tlv(0x30, version0, rsaAlg, tlv(4, tlv(0x30, version1, scalar))), "RSA: malformed"},
 
@@ -130,6 +132,27 @@ func hugeRSA(t testing.TB) []byte {
 	t.Helper()
 	n := new(big.Int).Lsh(big.NewInt(1), 8207)
 	return tlv(0x30, []byte{2, 1, 0}, mustASN1(t, n), mustASN1(t, n), mustASN1(t, n))
+}
+
+// tinyRSA is a sound RSAPrivateKey of 500 bits.
+func tinyRSA(t testing.TB) []byte {
+	t.Helper()
+	one, e := big.NewInt(1), big.NewInt(65537)
+	for {
+		p, err1 := rand.Prime(rand.Reader, 250)
+		q, err2 := rand.Prime(rand.Reader, 250)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		d := new(big.Int).ModInverse(e, phi)
+		if d == nil || p.Cmp(q) == 0 {
+			continue
+		}
+		key := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, D: d, Primes: []*big.Int{p, q}}
+		key.Precompute()
+		return x509.MarshalPKCS1PrivateKey(key)
+	}
 }
 
 // TestShortScalar reads the EC keys of old programs, which drop leading zeros.
