@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"tmpki/ca"
@@ -95,11 +96,18 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		out.add(level, s.Name(), "%s", text)
 	}
 	// 3. Certificates and keys.
+	var locked []string
 	for _, e := range r.plan.Entries {
-		if c := r.have.Certificates[e.Name]; c != nil {
-			out.certificate(r, e, c, now)
+		c := r.have.Certificates[e.Name]
+		if c == nil {
+			continue
+		}
+		out.certificate(r, e, c, now)
+		if e.TwinOf == nil && !out.key(r, e, c) {
+			locked = append(locked, e.Name)
 		}
 	}
+	out.locked(locked)
 	// 4. Files and directories.
 	out.modes(r)
 	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {
@@ -138,7 +146,7 @@ func (f *findings) store(ctx context.Context, dir string) error {
 	return nil
 }
 
-// certificate checks one certificate of the plan, and its key.
+// certificate checks one certificate of the plan.
 func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Time) {
 	root := e
 	var helpers []*ca.Certificate
@@ -157,9 +165,11 @@ func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Tim
 		f.add(Bad, e.Name, "%v", err)
 	}
 	f.expiry(e.Name, c, now)
-	if e.TwinOf != nil {
-		return
-	}
+}
+
+// key checks the private key of a certificate. It returns false if that is
+// encrypted and could not be opened.
+func (f *findings) key(r *run, e *Entry, c *ca.Certificate) bool {
 	key, ok := r.have.Keys[e.Name]
 	if !ok {
 		if e.Custody == Online {
@@ -167,7 +177,7 @@ func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Tim
 		} else {
 			f.add(Note, e.Name, "its key is %s, not here", e.Custody)
 		}
-		return
+		return true
 	}
 	if e.Custody != Online {
 		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.dir))
@@ -183,11 +193,19 @@ func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Tim
 	signer, err := r.ring.signer(&quiet)
 	switch {
 	case errors.Is(err, keys.ErrPassphraseNeeded):
-		f.add(Note, e.Name, "its key is encrypted and no passphrase is at hand: not checked against the certificate")
+		return false
 	case err != nil:
 		f.add(Bad, e.Name, "%v", err)
 	case !spki.Equal(signer.Public(), c.Key):
 		f.add(Bad, e.Name, "the key at %s is not the key of its certificate", e.Key)
+	}
+	return true
+}
+
+// locked tells which keys could not be held against their certificates.
+func (f *findings) locked(names []string) {
+	if len(names) > 0 {
+		f.add(Note, "pki", "encrypted keys were not opened, as their passphrase is not at hand: %s", strings.Join(names, ", "))
 	}
 }
 
