@@ -68,11 +68,11 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		list, err := CheckAdopted(dir, now)
 		return append(out.list, list...), err
 	}
-	r, err := open(ctx, dir)
+	r, err := Open(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	if r.plan.Name == Development {
+	if r.Plan.Name == Development {
 		out.add(Note, "pki", "a development PKI: keys in files, fit for building and testing, not for devices in the field")
 	}
 	// 1. The record.
@@ -80,7 +80,7 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		return nil, err
 	}
 	// 2. What apply would do.
-	steps, err := r.plan.Steps(r.have, Demand{})
+	steps, err := r.Plan.Steps(r.Have, Demand{})
 	if err != nil {
 		out.add(Bad, "pki", "%v", err)
 	}
@@ -97,8 +97,8 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 	}
 	// 3. Certificates and keys.
 	var locked []string
-	for _, e := range r.plan.Entries {
-		c := r.have.Certificates[e.Name]
+	for _, e := range r.Plan.Entries {
+		c := r.Have.Certificates[e.Name]
 		if c == nil {
 			continue
 		}
@@ -147,16 +147,16 @@ func (f *findings) store(ctx context.Context, dir string) error {
 }
 
 // certificate checks one certificate of the plan.
-func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Time) {
+func (f *findings) certificate(r *PKI, e *Entry, c *ca.Certificate, now time.Time) {
 	root := e
 	var helpers []*ca.Certificate
 	for _, i := range e.Chain()[1:] {
-		if ic := r.have.Certificates[i.Name]; ic != nil {
+		if ic := r.Have.Certificates[i.Name]; ic != nil {
 			helpers = append(helpers, ic)
 		}
 		root = i
 	}
-	rootCert := r.have.Certificates[root.Name]
+	rootCert := r.Have.Certificates[root.Name]
 	if rootCert == nil {
 		f.add(Bad, e.Name, "its root %s has no certificate", root.Name)
 		return
@@ -169,8 +169,8 @@ func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Tim
 
 // key checks the private key of a certificate. It returns false if that is
 // encrypted and could not be opened.
-func (f *findings) key(r *run, e *Entry, c *ca.Certificate) bool {
-	key, ok := r.have.Keys[e.Name]
+func (f *findings) key(r *PKI, e *Entry, c *ca.Certificate) bool {
+	key, ok := r.Have.Keys[e.Name]
 	if !ok {
 		if e.Custody == Online {
 			f.add(Bad, e.Name, "its key is not at %s", e.Key)
@@ -180,10 +180,10 @@ func (f *findings) key(r *run, e *Entry, c *ca.Certificate) bool {
 		return true
 	}
 	if e.Custody != Online {
-		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.dir))
+		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.Dir))
 	}
 	if key.Mode.Perm()&0o077 != 0 {
-		f.add(Bad, e.Name, "its key has mode %04o: others can read it; chmod 600 %s", key.Mode.Perm(), e.Key.FilePath(r.dir))
+		f.add(Bad, e.Name, "its key has mode %04o: others can read it; chmod 600 %s", key.Mode.Perm(), e.Key.FilePath(r.Dir))
 	}
 	if key.Type != (spki.KeyType{}) && !e.NoPassphrase && !e.Passphrase.Optional {
 		f.add(Bad, e.Name, "its key is not encrypted, but the plan wants a passphrase")
@@ -210,16 +210,16 @@ func (f *findings) locked(names []string) {
 }
 
 // modes checks who may read directories with keys in them, and strays.
-func (f *findings) modes(r *run) {
-	dirs := map[string]bool{r.dir: true}
-	for _, e := range r.plan.Entries {
-		if _, ok := r.have.Keys[e.Name]; ok {
-			dirs[filepath.Dir(e.Key.FilePath(r.dir))] = true
+func (f *findings) modes(r *PKI) {
+	dirs := map[string]bool{r.Dir: true}
+	for _, e := range r.Plan.Entries {
+		if _, ok := r.Have.Keys[e.Name]; ok {
+			dirs[filepath.Dir(e.Key.FilePath(r.Dir))] = true
 		}
 	}
-	for _, p := range r.plan.Published {
-		if _, ok := r.have.Files[p.File]; ok && p.Form == FormKeyCertificate {
-			dirs[filepath.Dir(filepath.Join(r.dir, filepath.FromSlash(p.File)))] = true
+	for _, p := range r.Plan.Published {
+		if _, ok := r.Have.Files[p.File]; ok && p.Form == FormKeyCertificate {
+			dirs[filepath.Dir(filepath.Join(r.Dir, filepath.FromSlash(p.File)))] = true
 		}
 	}
 	for _, dir := range sortedKeys(dirs) {
