@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -312,6 +313,21 @@ func TestBuildStopsWithContext(t *testing.T) {
 	}
 	if names := fileNames(t, dir); len(names) != 3 {
 		t.Errorf("left behind: %q", names)
+	}
+}
+
+// A config must not say something about a file that never was as a whole.
+func TestBuildRefusesChangingImage(t *testing.T) {
+	dir := imageDir(t)
+	var once sync.Once
+	_, err := guestos.Build(context.Background(), parseGuestOS(t, images), guestos.BuildOptions{
+		Version: 7, BuildDate: buildTime, ImageDir: dir,
+		Progress: func(done, total int64) {
+			once.Do(func() { writeImage(t, dir, "modules", 6<<20) })
+		},
+	})
+	if err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("error %v, want that an image changed", err)
 	}
 }
 

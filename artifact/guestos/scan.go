@@ -183,9 +183,13 @@ func (s *scanner) quoted() (token, error) {
 // says why it can't be used.
 func unescape(s string) (b byte, reason string) {
 	const known = "the platform's parser knows octal escapes from \\001 to \\077 only"
+	const letters = `ntr"'` // which the text format escapes by themselves
 	switch {
 	case len(s) < 2 || s[1] == '\\':
 		return 0, "a backslash in a string: the platform's parser may take what follows as part of the string"
+	case strings.IndexByte(letters, s[1]) >= 0:
+		meant := "\n\t\r\"'"[strings.IndexByte(letters, s[1])]
+		return 0, fmt.Sprintf("escape %q: %s; write \\%03o", s[:2], known, meant)
 	case s[1] < '0' || s[1] > '7':
 		r, _ := utf8.DecodeRuneInString(s[1:])
 		return 0, fmt.Sprintf("escape %q: %s", `\`+string(r), known)

@@ -34,6 +34,9 @@ func newLayout(imageSize int64, opts Options) (layout, error) {
 	if imageSize < BlockSize {
 		return layout{}, fmt.Errorf("image of %d bytes is smaller than one block of %d", imageSize, BlockSize)
 	}
+	if imageSize > MaxImageSize {
+		return layout{}, fmt.Errorf("image of %d bytes: at most %d are possible", imageSize, int64(MaxImageSize))
+	}
 	if tail := imageSize % BlockSize; tail != 0 && !opts.IgnoreTail {
 		return layout{}, fmt.Errorf("image of %d bytes is not a multiple of %d: its last %d bytes would not be protected", imageSize, BlockSize, tail)
 	}

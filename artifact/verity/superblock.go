@@ -37,8 +37,7 @@ const (
 type Superblock struct {
 	// UUID names the hash file.
 	UUID [16]byte
-	// Blocks is the number of data blocks, from 1 to 1<<51 - 1, so that their
-	// size in bytes is an int64.
+	// Blocks is the number of data blocks, 1 to MaxImageSize/BlockSize.
 	Blocks int64
 	// Salt is hashed before each block: 0 to MaxSaltSize bytes.
 	Salt []byte
@@ -86,8 +85,8 @@ func ParseSuperblock(b []byte) (*Superblock, error) {
 		return nil, fmt.Errorf("verity superblock: hash block size %d, want %d", v, BlockSize)
 	}
 	blocks := binary.LittleEndian.Uint64(b[offDataBlocks:])
-	if blocks < 1 || blocks >= 1<<51 {
-		return nil, fmt.Errorf("verity superblock: %d data blocks, want 1 to 1<<51 - 1", blocks)
+	if blocks < 1 || blocks > MaxImageSize/BlockSize {
+		return nil, fmt.Errorf("verity superblock: %d data blocks, want 1 to %d", blocks, int64(MaxImageSize/BlockSize))
 	}
 	saltSize := int(binary.LittleEndian.Uint16(b[offSaltSize:]))
 	if saltSize > MaxSaltSize {

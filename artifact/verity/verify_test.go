@@ -69,7 +69,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"hash block size", func(m *m) { m.tree[69] = 2 }, "hash block size 512, want 4096"},
 		{"number of blocks", func(m *m) { flip(m.tree, 72) }, "the superblock says 301 blocks"},
 		{"no blocks", func(m *m) { m.tree[72], m.tree[73] = 0, 0 }, "0 data blocks"},
-		{"too many blocks", func(m *m) { m.tree[79] = 0x80 }, "data blocks, want 1 to 1<<51 - 1"},
+		{"too many blocks", func(m *m) { m.tree[76] = 2 }, "data blocks, want 1 to 4294967296"},
 		{"salt size above the limit", func(m *m) { m.tree[81] = 2 }, "salt of 516 bytes"},
 		{"salt size smaller", func(m *m) { m.tree[80]-- }, "bytes after the salt of 3 bytes are not zero"},
 		{"salt size larger", func(m *m) { m.tree[80]++ }, "does not match its hash"},

@@ -22,6 +22,10 @@ import (
 // BlockSize is the size in bytes of a data block and of a hash block.
 const BlockSize = 4096
 
+// MaxImageSize is the size in bytes of the largest image: 16 TiB, the largest
+// file of ext4. It bounds the memory that Build takes.
+const MaxImageSize = 1 << 44
+
 // MaxSaltSize is the longest salt, in bytes, that a superblock can hold.
 const MaxSaltSize = 256
 
@@ -96,9 +100,9 @@ func TreeSize(imageSize int64, opts Options) (int64, error) {
 // last call, always from the same goroutine.
 //
 // Build fails on an image that is shorter than one block, that is not a multiple of
-// BlockSize (see Options.IgnoreTail) or that turns out shorter than its Size; on a
-// salt that is too long; when reading or writing fails; and with the cause of
-// ctx when that is done.
+// BlockSize (see Options.IgnoreTail), that is above MaxImageSize or that turns out
+// shorter than its Size; on a salt that is too long; when reading or writing
+// fails; and with the cause of ctx when that is done.
 func Build(ctx context.Context, image Source, tree io.WriterAt, opts Options, progress func(n int64)) (*Result, error) {
 	// 1. The size alone says where everything goes.
 	l, err := newLayout(image.Size(), opts)

@@ -99,16 +99,17 @@ func TestBuildReadsOnceAndReports(t *testing.T) {
 func TestBuildRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		size int
+		size int64
 		opts verity.Options
 		want string
 	}{
 		{"empty image", 0, verity.Options{}, "image of 0 bytes is smaller than one block"},
 		{"less than a block", 4095, verity.Options{IgnoreTail: true}, "image of 4095 bytes is smaller than one block"},
 		{"a tail", 8192 + 512, verity.Options{}, "its last 512 bytes would not be protected"},
+		{"more than 16 TiB", 1<<44 + 4096, verity.Options{}, "at most 17592186044416 are possible"},
 		{"a long salt", 4096, verity.Options{Salt: make([]byte, 257)}, "salt of 257 bytes: at most 256"},
 	} {
-		_, err := verity.Build(context.Background(), bytes.NewReader(make([]byte, test.size)), new(memory), test.opts, nil)
+		_, err := verity.Build(context.Background(), failing{size: test.size}, new(memory), test.opts, nil)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q", test.name, err, test.want)
 		}
