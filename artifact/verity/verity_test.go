@@ -181,6 +181,9 @@ func BenchmarkBuild(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer f.Close()
+	if err := f.Sync(); err != nil { // or its way to the disk would be measured
+		b.Fatal(err)
+	}
 	tree, err := os.Create(filepath.Join(dir, "tree"))
 	if err != nil {
 		b.Fatal(err)
