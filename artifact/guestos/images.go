@@ -25,8 +25,9 @@ import (
 // root. Each image is read once, several of them at a time.
 //
 // cfg must be valid. lines, which may be nil, gives the places for the error,
-// which joins an *Error per mount; it is the cause of ctx when that is done. If progress is not nil it is called with the bytes done and the bytes
-// of all images together, one call at a time.
+// which joins an *Error per mount; it is the cause of ctx when that is done.
+// If progress is not nil, it is called with the bytes done and the bytes of all
+// images together, one call at a time.
 func CheckImages(ctx context.Context, cfg *GuestOSConfig, lines Lines, dir string, progress func(done, total int64)) error {
 	c := checker{lines: lines}
 
