@@ -111,6 +111,27 @@ func TestParseOrParseBare(t *testing.T) {
 	}
 }
 
+// The parameters of a digest algorithm are absent or NULL, here and there alike.
+func TestParseTakesDigestParametersOfBothKinds(t *testing.T) {
+	sd, err := Parse(readFile(t, "module.p7"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sd.digestAlgorithms[0], err = digestAlgorithm(crypto.SHA256, true); err != nil {
+		t.Fatal(err)
+	}
+	der, err := sd.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sd, err = ParseBare(der); err != nil {
+		t.Fatal(err)
+	}
+	if err := sd.Verify(&sd.Signers[0], publicKey(t, "rsa"), readFile(t, "content")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // replaced replaces the one place of old, in hexadecimal, in a message.
 func replaced(t *testing.T, der []byte, old, new string) []byte {
 	t.Helper()
@@ -285,12 +306,9 @@ func FuzzParse(f *testing.F) {
 				t.Fatal(err)
 			}
 			if !bare {
-				var b cryptobyte.Builder
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddASN1ObjectIdentifier(oidSignedData)
-					b.AddASN1(context(0), func(b *cryptobyte.Builder) { b.AddBytes(again) })
-				})
-				again = b.BytesOrPanic()
+				if again, err = wrap(again); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if !bytes.Equal(again, der) {
 				t.Fatalf("%x is written back as %x", der, again)

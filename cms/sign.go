@@ -134,8 +134,10 @@ func sign(signer Signer, sd *SignedData, digest []byte, opts Options) ([]byte, e
 		return nil, err
 	}
 	sd.digestAlgorithms = [][]byte{s.digestAlgorithm}
-	sd.Certificates = slices.Clone(opts.Certificates)
-	slices.SortFunc(sd.Certificates, bytes.Compare)
+	if len(opts.Certificates) > 0 {
+		sd.Certificates = slices.Clone(opts.Certificates)
+		slices.SortFunc(sd.Certificates, bytes.Compare) // a SET OF in DER
+	}
 
 	// 3. Sign the attributes, or else the content.
 	if opts.NoAttributes {
@@ -167,12 +169,7 @@ func sign(signer Signer, sd *SignedData, digest []byte, opts Options) ([]byte, e
 	if opts.Bare {
 		return der, nil
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidSignedData)
-		b.AddASN1(context(0), func(b *cryptobyte.Builder) { b.AddBytes(der) })
-	})
-	return b.Bytes()
+	return wrap(der)
 }
 
 // signedAttributes returns the attributes to sign, in the order of DER.

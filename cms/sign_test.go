@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/cryptobyte"
-	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
-
 	"tmpki/spki"
 )
 
@@ -119,6 +116,17 @@ func TestSignVerifies(t *testing.T) {
 				t.Fatalf("the signer's certificate is not found: %v", err)
 			}
 		})
+	}
+}
+
+// No certificates are no field, whether the caller's list is nil or empty.
+func TestSignWithoutCertificates(t *testing.T) {
+	der, err := Sign(signer(t, "rsa", pkcs1SHA256), readFile(t, "content"), Options{NoAttributes: true, Certificates: [][]byte{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(der, readFile(t, "module.p7")) {
+		t.Fatal("an empty list shows in the message")
 	}
 }
 
@@ -268,12 +276,10 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 				t.Skip("openssl cms takes OCTET STRINGs only; TestOpenSSLVerifiesElement has one")
 			}
 			if form.name == "variable" {
-				var b cryptobyte.Builder
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddASN1ObjectIdentifier(oidSignedData)
-					b.AddASN1(context(0), func(b *cryptobyte.Builder) { b.AddBytes(der) })
-				})
-				der = b.BytesOrPanic()
+				var err error
+				if der, err = wrap(der); err != nil {
+					t.Fatal(err)
+				}
 			}
 			run(t, openssl, "cms", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "sig", der),
 				"-content", writeFile(t, "content", content), "-out", os.DevNull,
