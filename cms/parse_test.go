@@ -109,6 +109,12 @@ func TestParseOrParseBare(t *testing.T) {
 	if _, err := ParseBare(readFile(t, "module.p7")); err == nil {
 		t.Error("ParseBare takes a ContentInfo")
 	}
+	if _, err := ParseBare(append(readFile(t, "auth.p7"), 0)); err == nil || !strings.Contains(err.Error(), "1 octets of trailing data") {
+		t.Errorf("trailing octet: %v", err)
+	}
+	if _, err := ParseBare(make([]byte, MaxSize+1)); err == nil || !strings.Contains(err.Error(), "are more than") {
+		t.Errorf("too large: %v", err)
+	}
 }
 
 // The parameters of a digest algorithm are absent or NULL, here and there alike.
@@ -245,6 +251,9 @@ func TestParseRefusesFields(t *testing.T) {
 		{"unsigned attribute malformed", func(sd *SignedData) {
 			sd.Signers[0].UnsignedAttributes = []Attribute{{oidOpusInfo, [][]byte{element("3080")}}}
 		}, "unsigned attributes"},
+		{"further field in a signer", func(sd *SignedData) {
+			sd.Signers[0].signatureAlgorithm = append(bytes.Clone(sd.Signers[0].signatureAlgorithm), element("0400")...)
+		}, "signer 1: 260 octets of trailing data"},
 		{"no unsigned attribute, but the field", func(sd *SignedData) { sd.Signers[0].UnsignedAttributes = []Attribute{} }, "unsigned attributes: none"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

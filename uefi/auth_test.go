@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"encoding/binary"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -336,6 +337,30 @@ func TestVerifyRefuses(t *testing.T) {
 				t.Fatalf("%v: wraps ErrSignature: %v", err, errors.Is(err, spki.ErrSignature))
 			}
 		})
+	}
+}
+
+// EDK II finds the signer by issuer and serial.
+func TestVerifyRefusesKeyIdentifier(t *testing.T) {
+	openssl := tool(t, "openssl")
+	v := variable(t, "db")
+	a := parse(t, sign(t, Update{Variable: v, Time: testTime, Value: database(t, "DB.esl")}))
+	out := filepath.Join(t.TempDir(), "p7")
+	run(t, openssl, "cms", "-sign", "-binary", "-noattr", "-keyid", "-md", "sha256", "-outform", "DER", "-out", out,
+		"-in", writeFile(t, "message", v.message(false, a.efiTime, a.payload)), "-signer", "testdata/signer.crt", "-inkey", "testdata/signer.key")
+	info, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	input := cryptobyte.String(info)
+	var body, signature cryptobyte.String
+	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !body.SkipASN1(cbasn1.OBJECT_IDENTIFIER) ||
+		!body.ReadASN1(&signature, cbasn1.Tag(0).ContextSpecific().Constructed()) {
+		t.Fatal("openssl wrote no ContentInfo")
+	}
+	b := slices.Concat(a.efiTime, winCertHeader(len(signature)), signature, a.payload)
+	if err := parse(t, b).Verify(v, false, certificate(t, "signer.crt")); err == nil || !strings.Contains(err.Error(), "not by issuer and serial") {
+		t.Fatalf("got %v", err)
 	}
 }
 
