@@ -611,11 +611,10 @@ func (e *Entry) MaySign(artifact string) error {
 	if slices.Contains(e.Signs, artifact) {
 		return nil
 	}
-	what := "no artifacts"
-	if len(e.Signs) > 0 {
-		what = "only " + strings.Join(e.Signs, ", ")
+	if len(e.Signs) == 0 {
+		return fmt.Errorf("%s signs no artifacts: see signs in the plan", e.Name)
 	}
-	return fmt.Errorf("%s signs %s, not %s: see signs in the plan", e.Name, what, artifact)
+	return fmt.Errorf("%s signs %s, not %s: see signs in the plan", e.Name, strings.Join(e.Signs, ", "), artifact)
 }
 
 func days(e *Entry) string { return fmt.Sprintf("%dd", int(e.Profile.Validity().Hours()/24)) }

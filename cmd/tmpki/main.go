@@ -20,6 +20,9 @@ import (
 	"tmpki/keys"
 )
 
+// version is set by the Makefile.
+var version = "unknown"
+
 // Exit codes of every command.
 const (
 	exitDone   = 0
