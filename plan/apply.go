@@ -74,6 +74,13 @@ type run struct {
 	created []string // files that this run made and the store doesn't need yet
 }
 
+// What a run may need on the disk, in octets: the store with its journal, and for
+// each step a file and rows.
+const (
+	spaceBase = 256 << 10
+	spaceStep = 16 << 10
+)
+
 // apply is Apply under the caller's lock.
 func apply(ctx context.Context, dir string, o Options) (steps []Step, err error) {
 	// 1. What is to do?
@@ -90,6 +97,9 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	}
 	steps, err = r.Plan.Steps(r.Have, o.Demand)
 	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	if err := durable.CheckSpace(dir, spaceBase+spaceStep*int64(len(steps)), int64(len(steps))+4); err != nil {
 		return nil, err
 	}
 	r.total, r.now, r.issuers = len(steps), o.Now().UTC().Truncate(time.Second), map[string]*ca.Issuer{}
