@@ -108,6 +108,11 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		}
 	}
 	out.locked(locked)
+	for _, file := range sortedKeys(r.Have.Vendors) {
+		if c := r.Have.Vendors[file].Certificate; c != nil && r.Plan.CheckTarget(c) != nil {
+			out.add(Warn, file, "%v", r.Plan.CheckTarget(c))
+		}
+	}
 	// 4. Files and directories.
 	out.modes(r)
 	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {

@@ -9,7 +9,6 @@ package plan
 import (
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,6 +77,8 @@ type Entry struct {
 	Custody         Custody
 	Signs           []string // kinds of artifacts: see the table in targets.go
 
+	Platform string // PlatformKey: "" for the base set
+
 	key string // in pki.yaml, such as authorities.ssig_subca
 }
 
@@ -110,16 +111,19 @@ func (e *Entry) Chain() []*Entry {
 
 // UEFI is the plan's set of Secure Boot variables.
 type UEFI struct {
-	Create    string // "always", "never" or "on-request"
-	Owner     string // GUID; "" draws one
+	Create    string // the base set: "always", "never" or "on-request"
+	Owner     string // GUID; "" draws one for each set
 	Variables []*Variable
+	Platforms []*Platform // each with a set of its own, made in any case
 }
 
 // Variable is the content of PK, KEK or db, and who signs it.
 type Variable struct {
 	Variable     uefi.Variable
 	Name         string
+	Platform     string // "" for the base set
 	Certificates []*Entry
+	Files        []string // certificates of vendors, paths in the PKI directory
 	Signer       *Entry
 }
 
@@ -435,7 +439,7 @@ func (l *loader) uefi() error {
 		if !ok {
 			return l.doc.fail("uefi.variables", fmt.Errorf("%s is missing", name))
 		}
-		v := &Variable{Name: name}
+		v := &Variable{Name: name, Files: vc.Files}
 		var err error
 		if v.Variable, err = uefi.SecureBootVariable(name); err != nil {
 			return l.doc.fail("uefi.variables."+name, err)
@@ -458,19 +462,14 @@ func (l *loader) uefi() error {
 		if len(v.Certificates) == 0 {
 			return l.doc.fail(key+".certificates", errors.New("empty"))
 		}
+		if err := l.vendorFiles(name, vc.Files); err != nil {
+			return err
+		}
 		v.Signer = l.plan.byName[vc.Signer]
 		if v.Signer == nil {
 			return l.doc.fail(key+".signer", fmt.Errorf("%q is not an entry of this plan", vc.Signer))
 		}
-		// PK is signed by itself, KEK by PK, db by PK or a KEK (UEFI 2.10, Section 32.3).
-		allowed := slices.Clone(v.Certificates)
-		if len(u.Variables) > 0 {
-			allowed = nil
-			for _, before := range u.Variables {
-				allowed = append(allowed, before.Certificates...)
-			}
-		}
-		if !slices.Contains(allowed, v.Signer) {
+		if !slices.Contains(allowedSigners(u.Variables, v), v.Signer) {
 			return l.doc.fail(key+".signer", fmt.Errorf("firmware takes an update of %s only from a key that it has enrolled before, not from %q", name, vc.Signer))
 		}
 		u.Variables = append(u.Variables, v)
@@ -481,7 +480,7 @@ func (l *loader) uefi() error {
 		}
 	}
 	l.plan.UEFI = u
-	return nil
+	return l.platforms()
 }
 
 // order links issuers and sorts entries so that issuers come first, otherwise in
@@ -627,9 +626,8 @@ func (l *loader) publish() error {
 		fail := func(err error) error {
 			return &Error{File: l.doc.file, Line: l.doc.publishLine(file), Key: key, Err: err}
 		}
-		if path.Clean(file) != file || path.IsAbs(file) || strings.HasPrefix(file, "..") || strings.HasPrefix(path.Base(file), ".") ||
-			file == FileName || strings.HasPrefix(file, StoreName) || strings.ContainsAny(file, "\\\x00\n") {
-			return fail(fmt.Errorf("%q is not a path inside the PKI directory", file))
+		if err := checkInside(file); err != nil {
+			return fail(err)
 		}
 		p := Published{File: file, Form: Form(c.As)}
 		switch p.Form {
@@ -658,12 +656,10 @@ func (l *loader) publish() error {
 		default:
 			return fail(fmt.Errorf("as: %q is unknown", c.As))
 		}
-		for _, e := range l.plan.Entries {
-			if e.Key.Scheme == keys.SchemeFile && e.Key.Path == file {
-				return fail(fmt.Errorf("is where the key of %s lives", e.key))
-			}
+		if e := l.plan.keyAt(file); e != nil {
+			return fail(fmt.Errorf("is where the key of %s lives", e.key))
 		}
 		l.plan.Published = append(l.plan.Published, p)
 	}
-	return nil
+	return l.platformFiles()
 }
