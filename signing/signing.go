@@ -41,7 +41,7 @@ func Open(ctx context.Context, dir, actor string, now func() time.Time) (*Sessio
 type Signer struct {
 	Entry *plan.Entry
 	Key   crypto.Signer
-	Chain []*ca.Certificate // the signer's, then its issuers, root last
+	Chain []*ca.Certificate // the signer's, then its issuers; the root, if there, last
 }
 
 // Certificate returns the signer's own certificate.
@@ -49,8 +49,8 @@ func (s *Signer) Certificate() *ca.Certificate { return s.Chain[0] }
 
 // Embedded returns the chain without its root, which whoever verifies has.
 func (s *Signer) Embedded() []*ca.Certificate {
-	if len(s.Chain) > 1 {
-		return s.Chain[:len(s.Chain)-1]
+	if last := len(s.Chain) - 1; last > 0 && s.Chain[last].SelfIssued() {
+		return s.Chain[:last]
 	}
 	return s.Chain
 }
