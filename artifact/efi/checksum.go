@@ -45,6 +45,14 @@ func (s *wordSum) Write(p []byte) (int, error) {
 		s.odd = false
 		p = p[1:]
 	}
+	for ; len(p) >= 32; p = p[32:] { // four at once, each with the carry of the one before
+		sum, carry := bits.Add64(s.sum, binary.LittleEndian.Uint64(p), 0)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[8:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[16:]), carry)
+		sum, carry = bits.Add64(sum, binary.LittleEndian.Uint64(p[24:]), carry)
+		s.sum, carry = bits.Add64(sum, 0, carry)
+		s.sum += carry
+	}
 	for ; len(p) >= 8; p = p[8:] {
 		s.add(binary.LittleEndian.Uint64(p))
 	}

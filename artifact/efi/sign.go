@@ -154,10 +154,7 @@ func (s Signer) check() error {
 		if certificate.Equal(issuer) {
 			return fmt.Errorf("certificate %d of the chain: %q stands twice", i+1, issuer.Subject)
 		}
-		if err := checkKey(issuer); err != nil {
-			return fmt.Errorf("certificate %d of the chain: %w", i+1, err)
-		}
-		if err := checkIssued(certificate, issuer); err != nil {
+		if err := checkIssued(certificate, issuer, i); err != nil {
 			return fmt.Errorf("certificate %d of the chain: %w", i+1, err)
 		}
 		certificate = issuer

@@ -161,7 +161,7 @@ func parseIndirectData(der []byte) (crypto.Hash, []byte, error) {
 	malformed := errors.New("SpcIndirectDataContent is malformed")
 	input := cryptobyte.String(der)
 	var body, data, info, algorithm, digest, null cryptobyte.String
-	var dataType, hashType asn1.ObjectIdentifier
+	var dataType, hashType asn1.ObjectIdentifier // pesign has an odd dataType, which firmware does not look at
 	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !input.Empty() ||
 		!body.ReadASN1(&data, cbasn1.SEQUENCE) ||
 		!body.ReadASN1(&info, cbasn1.SEQUENCE) || !body.Empty() ||
@@ -173,9 +173,6 @@ func parseIndirectData(der []byte) (crypto.Hash, []byte, error) {
 	}
 	if !algorithm.Empty() && (!algorithm.ReadASN1(&null, cbasn1.NULL) || !null.Empty() || !algorithm.Empty()) {
 		return 0, nil, malformed
-	}
-	if !dataType.Equal(oidPEImageData) {
-		return 0, nil, fmt.Errorf("SpcIndirectDataContent is about %v, not a PE image (%v)", dataType, oidPEImageData)
 	}
 	hash := spki.HashByOID(hashType)
 	if hash == 0 {

@@ -94,12 +94,13 @@ func (e *DeniedError) Unwrap() error { return e.Err }
 // 2.10, Section 32.5.3.3, and EDK II's DxeImageVerificationLib): dbx has not its
 // hash, no valid signature leads to a certificate in dbx, and a valid signature
 // leads to a certificate in db, over certificates in the signature itself, or db
-// has the image's hash. Dates and extended key usage don't matter. An image that
-// would not run is a *DeniedError; any other error is no verdict.
+// has the image's hash. Dates and extended key usage don't matter; a certificate
+// that issued another must be one of a CA, even in db. An image that would not
+// run is a *DeniedError; any other error is no verdict.
 //
 // It is stricter than EDK II where that costs nobody anything: RevokedImages
-// count whatever hash the signatures use, and certificates signed with SHA-1
-// lead nowhere.
+// count whatever hash the signatures use, and certificates signed with SHA-1 or
+// issued by version 1 certificates lead nowhere.
 func (img *Image) Verify(databases Databases) (*Allowed, error) {
 	// 1. Read the databases: of one that can't be read in full, no verdict.
 	trusted, err := parseCertificates("db", databases.Certificates)
@@ -191,14 +192,14 @@ func (s *Signature) judge(digests map[crypto.Hash][]byte, trusted, revoked []*x5
 			revoked = append(slices.Clip(revoked), c)
 		}
 	}
-	if chain := findChain(signer, pool, revoked); chain != nil {
+	if chain, err := findChain(signer, pool, revoked); err == nil {
 		return nil, &DeniedError{Reason: RevokedCertificate, Err: fmt.Errorf("dbx has the certificate of %q, to which that of %q leads", chain[len(chain)-1].Subject, signer.Subject)}
 	}
 
 	// 3. It leads to db.
-	chain := findChain(signer, pool, trusted)
-	if chain == nil {
-		return nil, &DeniedError{Reason: Untrusted, Err: fmt.Errorf("the certificate of %q, issued by %q, leads to none in db", signer.Subject, signer.Issuer)}
+	chain, err := findChain(signer, pool, trusted)
+	if err != nil {
+		return nil, &DeniedError{Reason: Untrusted, Err: err}
 	}
 	var ders [][]byte
 	for _, c := range chain {

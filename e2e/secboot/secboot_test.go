@@ -27,8 +27,8 @@ type authority struct {
 }
 
 // newAuthority makes a key and a certificate, signed by an issuer or, if that is
-// nil, by itself.
-func newAuthority(t *testing.T, name string, isCA bool, issuer *authority) *authority {
+// nil, by itself, with an algorithm of choice.
+func newAuthority(t *testing.T, name string, isCA bool, issuer *authority, algorithm x509.SignatureAlgorithm) *authority {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -42,6 +42,7 @@ func newAuthority(t *testing.T, name string, isCA bool, issuer *authority) *auth
 		BasicConstraintsValid: true,
 		IsCA:                  isCA,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
+		SignatureAlgorithm:    algorithm,
 	}
 	if isCA {
 		template.KeyUsage = x509.KeyUsageCertSign
@@ -138,12 +139,16 @@ func TestSecureBoot(t *testing.T) {
 
 	// 1. The platform's keys. db has a root, with a signer two levels below it,
 	// and a certificate that signs by itself.
-	pk, kek, stranger := newAuthority(t, "PK", true, nil), newAuthority(t, "KEK", true, nil), newAuthority(t, "stranger", true, nil)
-	root := newAuthority(t, "root", true, nil)
-	sub := newAuthority(t, "sub CA", true, root)
-	leaf := newAuthority(t, "leaf", false, sub)
-	other := newAuthority(t, "other leaf", false, root)
-	direct := newAuthority(t, "direct", false, nil)
+	const pkcs1, pss = x509.SHA256WithRSA, x509.SHA512WithRSAPSS
+	pk := newAuthority(t, "PK", true, nil, pkcs1)
+	kek := newAuthority(t, "KEK", true, nil, pkcs1)
+	stranger := newAuthority(t, "stranger", true, nil, pkcs1)
+	root := newAuthority(t, "root", true, nil, pkcs1)
+	sub := newAuthority(t, "sub CA", true, root, pkcs1)
+	leaf := newAuthority(t, "leaf", false, sub, pkcs1)
+	other := newAuthority(t, "other leaf", false, root, pss)
+	direct := newAuthority(t, "direct", false, nil, pkcs1)
+	underDirect := newAuthority(t, "below direct", false, direct, pkcs1)
 
 	// 2. In setup mode a PK must be signed by itself.
 	var refused *StatusError
@@ -200,6 +205,7 @@ func TestSecureBoot(t *testing.T) {
 		row{"signed by the certificate in db", byDirect, Booted},
 		row{"with a stranger's signature first", direct.sign(t, stranger.sign(t, hello)), Booted},
 		row{"unsigned", hello, Denied},
+		row{"below a certificate in db that is no CA", underDirect.sign(t, hello), Denied},
 		row{"signed by a stranger", stranger.sign(t, hello), Denied},
 		row{"without the sub CA in the signature", leaf.sign(t, hello), Denied},
 		row{"altered", altered, Denied},
@@ -229,7 +235,7 @@ func TestSecureBoot(t *testing.T) {
 	judge(
 		row{"revoked by its hash", odd, Denied},
 		row{"below the revoked sub CA", byLeaf, Denied},
-		row{"below the root, beside the revoked sub CA", byOther, Booted},
+		row{"below the root by PSS, beside the revoked sub CA", byOther, Booted},
 		row{"of a good and a revoked signer", leaf.sign(t, byDirect, sub.certificate.Raw), Denied},
 	)
 }
