@@ -222,7 +222,7 @@ func (s *Signature) check(digests map[crypto.Hash][]byte) error {
 	if err != nil {
 		return fmt.Errorf("the certificate of %q: %w", signer.Subject, err)
 	}
-	return s.message.Verify(&s.message.Signers[0], pub, nil)
+	return s.message.VerifyEmbedded(&s.message.Signers[0], pub)
 }
 
 func parseCertificates(database string, ders [][]byte) ([]*x509.Certificate, error) {
