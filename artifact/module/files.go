@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"tmpki/internal/durable"
@@ -40,7 +41,7 @@ func IsModule(path string) bool {
 	return strings.HasSuffix(path, ".ko")
 }
 
-// prepareFile signs the module at path in memory.
+// prepareFile signs the module at path in memory. The certificate is checked.
 func prepareFile(path string, key crypto.Signer, certificate *x509.Certificate) (*tree.Change, error) {
 	f, info, err := tree.Open(path)
 	if err != nil {
@@ -57,7 +58,7 @@ func prepareFile(path string, key crypto.Signer, certificate *x509.Certificate) 
 	if _, err := io.ReadFull(f, file); err != nil {
 		return nil, fmt.Errorf("reading: %w", err)
 	}
-	signed, err := Sign(file, key, certificate)
+	signed, err := sign(file, key, certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -65,5 +66,6 @@ func prepareFile(path string, key crypto.Signer, certificate *x509.Certificate) 
 		Result: tree.Result{Path: path, SHA256: signed.SHA256, Size: signed.Size},
 		Held:   len(signed.File),
 		Commit: func() error { return durable.ReplaceFile(path, signed.File, info) },
+		Dir:    filepath.Dir(path),
 	}, nil
 }

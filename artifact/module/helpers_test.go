@@ -183,6 +183,25 @@ func (p party) save(t testing.TB) (keyPath, certificatePath string) {
 	return keyPath, certificatePath
 }
 
+// load reads what save has written.
+func load(keyPath, certificatePath string) (party, error) {
+	var der [2][]byte
+	for i, path := range []string{keyPath, certificatePath} {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return party{}, err
+		}
+		block, _ := pem.Decode(data)
+		der[i] = block.Bytes
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der[0])
+	if err != nil {
+		return party{}, err
+	}
+	certificate, err := x509.ParseCertificate(der[1])
+	return party{key.(crypto.Signer), certificate}, err
+}
+
 func read(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)

@@ -78,7 +78,7 @@ func TestManipulations(t *testing.T) {
 	ca := newParty(t, rsaKey(t, 1, 2048), "root@vendor", 1) // "@" makes it UTF8String, as OpenSSL has it
 	p := issue(t, rsaKey(t, 0, 2048), "signer", 0x4711, &ca)
 	module := newModule(t, "m", 100)
-	good := sign(t, module, p)
+	good := mustSign(t, module, p)
 	trusted := []*x509.Certificate{ca.certificate, p.certificate}
 	if _, err := Verify(good, trusted); err != nil {
 		t.Fatal(err)

@@ -58,10 +58,15 @@ type Signed struct {
 // It refuses what the kernel would: files that are not modules, keys that are
 // not rsaEncryption of 2048, 3072 or 4096 bits.
 func Sign(file []byte, key crypto.Signer, certificate *x509.Certificate) (*Signed, error) {
-	// 1. What is to be signed, by whom.
 	if err := checkKey(certificate); err != nil {
 		return nil, err
 	}
+	return sign(file, key, certificate)
+}
+
+// sign is Sign for a certificate that is checked.
+func sign(file []byte, key crypto.Signer, certificate *x509.Certificate) (*Signed, error) {
+	// 1. What is to be signed.
 	module, compression, err := Decompress(file)
 	if err != nil {
 		return nil, err
@@ -83,8 +88,9 @@ func Sign(file []byte, key crypto.Signer, certificate *x509.Certificate) (*Signe
 	}
 	signed := appendSignature(content, message)
 
-	// 3. Read back what the kernel will read. The content is compared, not
-	// hashed again: it is by far the larger part.
+	// 3. Read back what the kernel will read. The content is compared rather
+	// than hashed again, and that the signature is the key's over this digest was
+	// verified when it was made: both would cost much, and could tell no more.
 	readBack, signature, err := Parse(signed)
 	if err != nil {
 		return nil, err
@@ -92,8 +98,12 @@ func Sign(file []byte, key crypto.Signer, certificate *x509.Certificate) (*Signe
 	if !bytes.Equal(readBack, content) {
 		return nil, errors.New("the signed module has another content")
 	}
-	if _, err := signature.verify(digest[:], []*x509.Certificate{certificate}); err != nil {
+	named, err := signature.signer()
+	if err != nil {
 		return nil, err
+	}
+	if !names(named, certificate) {
+		return nil, fmt.Errorf("the signature names %v, not %q", named, certificate.Subject)
 	}
 	out, err := Compress(signed, compression)
 	if err != nil {
@@ -130,9 +140,9 @@ func Verify(file []byte, trusted []*x509.Certificate) (*x509.Certificate, error)
 // oidData is id-data (RFC 5652, Section 4), plain octets.
 var oidData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 
-// verify checks the signature of a content with this SHA-256.
-func (s *Signature) verify(digest []byte, trusted []*x509.Certificate) (*x509.Certificate, error) {
-	// 1. The message has the form that the kernel takes.
+// signer returns the one signer of the message, if it has the form that the
+// kernel takes.
+func (s *Signature) signer() (*cms.SignerInfo, error) {
 	if n := len(s.SignedData.Signers); n != 1 {
 		return nil, fmt.Errorf("module signature: %d signers, not 1", n)
 	}
@@ -155,12 +165,20 @@ func (s *Signature) verify(digest []byte, trusted []*x509.Certificate) (*x509.Ce
 	case !signer.SignatureOID().Equal(oidRSAEncryption()):
 		return nil, fmt.Errorf("module signature: its algorithm is called %v, but the kernel knows rsaEncryption only", signer.SignatureOID())
 	}
+	return signer, nil
+}
 
-	// 2. The signer is in the keyring. Two certificates can have one name and
-	// serial, if not by one issuer; either may be the one.
-	err := fmt.Errorf("module signature: the certificate of %v is not among the %d trusted", signer, len(trusted))
+// verify checks the signature over a content with this SHA-256.
+func (s *Signature) verify(digest []byte, trusted []*x509.Certificate) (*x509.Certificate, error) {
+	signer, err := s.signer()
+	if err != nil {
+		return nil, err
+	}
+	// Two certificates can have one name and serial, if not by one issuer;
+	// either may be the one.
+	err = fmt.Errorf("module signature: the certificate of %v is not among the %d trusted", signer, len(trusted))
 	for _, certificate := range trusted {
-		if named, notNamed := s.SignedData.SignerOf(certificate.Raw); notNamed != nil || named != signer {
+		if !names(signer, certificate) {
 			continue
 		}
 		if err = s.verifyBy(signer, certificate, digest); err == nil {
@@ -168,6 +186,11 @@ func (s *Signature) verify(digest []byte, trusted []*x509.Certificate) (*x509.Ce
 		}
 	}
 	return nil, err
+}
+
+// names reports whether the signer means this certificate.
+func names(signer *cms.SignerInfo, certificate *x509.Certificate) bool {
+	return bytes.Equal(signer.Issuer, certificate.RawIssuer) && signer.Serial.Cmp(certificate.SerialNumber) == 0
 }
 
 // verifyBy checks the signature with the key of one certificate.

@@ -13,8 +13,8 @@ import (
 	"tmpki/spki"
 )
 
-// sign signs, or fails the test.
-func sign(t testing.TB, file []byte, p party) []byte {
+// mustSign signs, or fails the test.
+func mustSign(t testing.TB, file []byte, p party) []byte {
 	t.Helper()
 	signed, err := Sign(file, p.key, p.certificate)
 	if err != nil {
@@ -61,7 +61,7 @@ func TestModinfoShowsTheSigner(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		write(t, path, sign(t, file, p))
+		write(t, path, mustSign(t, file, p))
 		out := run(t, modinfo, path)
 		for _, want := range []string{"the signer of modules", "12:34", "sha256", "PKCS#7"} {
 			if !strings.Contains(out, want) {
@@ -74,13 +74,13 @@ func TestModinfoShowsTheSigner(t *testing.T) {
 func TestSignAgainReplaces(t *testing.T) {
 	first, second := newParty(t, rsaKey(t, 0, 2048), "first", 1), newParty(t, rsaKey(t, 1, 2048), "second", 2)
 	module := newModule(t, "m", 100)
-	want := sign(t, module, second)
-	if got := sign(t, sign(t, module, first), second); !bytes.Equal(got, want) {
+	want := mustSign(t, module, second)
+	if got := mustSign(t, mustSign(t, module, first), second); !bytes.Equal(got, want) {
 		t.Error("signing a signed module is not like signing the module")
 	}
 	// sign-file appends to what is signed already; all of that goes.
-	message := sign(t, module, first)[len(module):]
-	if got := sign(t, append(sign(t, module, first), message...), second); !bytes.Equal(got, want) {
+	message := mustSign(t, module, first)[len(module):]
+	if got := mustSign(t, append(mustSign(t, module, first), message...), second); !bytes.Equal(got, want) {
 		t.Error("signing a module that is signed twice is not like signing the module")
 	}
 	signer, err := Verify(want, []*x509.Certificate{first.certificate, second.certificate})
@@ -97,7 +97,7 @@ func TestSignRefuses(t *testing.T) {
 	weak := newParty(t, rsaKey(t, 0, 1024), "weak", 1)
 	odd := newParty(t, rsaKey(t, 0, 2560), "odd", 1)
 	pss := pssCertificate(t, "pss", 1)
-	brokenTrailer := sign(t, module, p)
+	brokenTrailer := mustSign(t, module, p)
 	brokenTrailer[len(brokenTrailer)-len(magic)-1] ^= 1
 	for _, c := range []struct {
 		name string
@@ -130,7 +130,7 @@ func TestSignRefuses(t *testing.T) {
 func TestVerifyTells(t *testing.T) {
 	p, other := newParty(t, rsaKey(t, 0, 2048), "signer", 1), newParty(t, rsaKey(t, 1, 2048), "other", 1)
 	module := newModule(t, "m", 100)
-	signed := sign(t, module, p)
+	signed := mustSign(t, module, p)
 	signer, err := Verify(signed, []*x509.Certificate{other.certificate, p.certificate})
 	if err != nil || !signer.Equal(p.certificate) {
 		t.Errorf("signer is %v (%v)", signer, err)

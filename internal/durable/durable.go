@@ -111,6 +111,21 @@ func (f *File) WriteAt(data []byte, offset int64) (int, error) {
 	return n, f.s.name(err)
 }
 
+// ReadAt reads back what was written, as io.ReaderAt.
+func (f *File) ReadAt(data []byte, offset int64) (int, error) {
+	n, err := f.s.f.ReadAt(data, offset)
+	return n, f.s.name(err)
+}
+
+// Size returns how long the file is so far, in octets.
+func (f *File) Size() (int64, error) {
+	info, err := f.s.f.Stat()
+	if err != nil {
+		return 0, f.s.name(err)
+	}
+	return info.Size(), nil
+}
+
 // Sync brings what was written to the disk, so that Commit has little left to do
 // and, above all, little that can fail.
 func (f *File) Sync() error { return f.s.finish(f.perm) }

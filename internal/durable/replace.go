@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
@@ -20,6 +19,9 @@ var ErrChanged = errors.New("file changed since it was read")
 //
 // If path is not that same file any more, as Unchanged tells, the error wraps
 // ErrChanged and path stays as it is.
+//
+// When it returns nil, path is the old file or the new after a power cut, whole;
+// that it is the new, SyncDir makes sure, once for all files of a directory.
 func ReplaceFile(path string, data []byte, old fs.FileInfo) error {
 	s, err := newStage(path)
 	if err != nil {
@@ -39,10 +41,7 @@ func ReplaceFile(path string, data []byte, old fs.FileInfo) error {
 	if !Unchanged(old, now) {
 		return &fs.PathError{Op: "replace", Path: path, Err: ErrChanged}
 	}
-	if err := s.replace(path); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(path))
+	return s.replace(path)
 }
 
 // Unchanged reports whether two looks at a file saw the same one with the same

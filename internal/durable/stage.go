@@ -24,7 +24,7 @@ type stage struct {
 // stageUnnamed makes a file that has no name at all, so that the kernel removes
 // it if we die.
 func stageUnnamed(dir, base string) (*stage, error) {
-	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func stageUnnamed(dir, base string) (*stage, error) {
 func stageNamed(dir, base string) (*stage, error) {
 	temp := tempPath(dir, base)
 	// O_EXCL follows no link, and 0600 stands until fill sets the mode.
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}

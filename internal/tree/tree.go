@@ -19,18 +19,16 @@ import (
 	"io/fs"
 	"runtime"
 	"sync"
+
+	"tmpki/internal/durable"
 )
 
+// A batch goes to the record when it has so many files, or holds so many octets:
+// enough that the ledger's sync does not count, and so few that committing one
+// batch overlaps with preparing the next.
 const (
-	// A batch goes to the record when it has so many files, or holds so many
-	// octets: enough that the ledger's sync does not count, and so few that
-	// committing one batch overlaps with preparing the next.
 	batchFiles  = 32
 	batchOctets = 64 << 20
-
-	// Committing is waiting for the disk, and file systems sync many files at
-	// once for the price of few. So there are more of these than cores.
-	committers = 16
 )
 
 // Result says of one signature what a ledger wants to know.
@@ -47,9 +45,13 @@ type Change struct {
 	// Held is how many octets Commit keeps in memory.
 	Held int
 
-	// Commit puts the signature into its place, in one step and durably, or
-	// returns why it is not there. It is called at most once.
+	// Commit puts the signature into its place, in one step, or returns why it
+	// is not there. It is called at most once.
 	Commit func() error
+
+	// Dir, if not empty, is the directory to sync before what Commit did is
+	// durable.
+	Dir string
 }
 
 // Options are what Run needs beside the files.
@@ -86,7 +88,7 @@ func (e *FileError) Error() string {
 // Unwrap returns the reason alone.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// Run signs files. It returns what is signed and in place, in the order of
+// Run signs files. It returns what is signed and durably in place, in the order of
 // files, also when it returns an error: that joins a *FileError for each file
 // that could not be signed, and the reason why the run stopped early, be it
 // that of Record or that of ctx. What is recorded when ctx ends is still put
@@ -100,7 +102,11 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 	t := tally{total: len(files), progress: opts.Progress, errs: make([]error, len(files)), signed: make([]*Result, len(files))}
 
 	// 1. Prepare on all cores.
-	todo, prepared := make(chan int), make(chan job)
+	n := opts.Workers
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	todo, prepared := make(chan int), make(chan job, n) // so that they work while we record
 	go func() {
 		defer close(todo)
 		for i := range files {
@@ -112,16 +118,12 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 		}
 	}()
 	var workers, commits sync.WaitGroup
-	n := opts.Workers
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
 	for range n {
 		workers.Go(func() {
 			for i := range todo {
 				change, err := prepare(files[i])
 				if err != nil {
-					t.failed(i, files[i], err)
+					t.done(job{i, &Change{Result: Result{Path: files[i]}}}, err)
 					continue
 				}
 				prepared <- job{i, change}
@@ -134,11 +136,11 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 	}()
 
 	// 2. Record a batch, then let it be committed while the next one fills.
-	slots := make(chan struct{}, committers)
 	flush := func(batch []job) {
 		if len(batch) == 0 || ctx.Err() != nil {
 			return
 		}
+		commits.Wait() // two batches at most are in memory
 		results := make([]Result, len(batch))
 		for k, j := range batch {
 			results[k] = j.change.Result
@@ -147,17 +149,11 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 			cancel(fmt.Errorf("recording %d signatures, from %s: %w", len(batch), batch[0].change.Path, err))
 			return
 		}
-		for _, j := range batch {
-			slots <- struct{}{}
-			commits.Go(func() {
-				defer func() { <-slots }()
-				if err := j.change.Commit(); err != nil {
-					t.failed(j.i, files[j.i], err)
-					return
-				}
-				t.done(j.i, j.change.Result)
-			})
-		}
+		commits.Go(func() {
+			for k, err := range commit(batch) {
+				t.done(batch[k], err)
+			}
+		})
 	}
 	var batch []job
 	held := 0
@@ -182,6 +178,29 @@ type job struct {
 	change *Change
 }
 
+// commit puts the signatures of a batch into place, all at once: that is waiting
+// for the disk, and file systems sync many files for the price of few. It
+// returns what became of each.
+func commit(batch []job) []error {
+	errs := make([]error, len(batch))
+	var files sync.WaitGroup
+	for k, j := range batch {
+		files.Go(func() { errs[k] = j.change.Commit() })
+	}
+	files.Wait()
+	synced := map[string]error{"": nil}
+	for k, j := range batch {
+		if errs[k] != nil {
+			continue
+		}
+		if _, known := synced[j.change.Dir]; !known {
+			synced[j.change.Dir] = durable.SyncDir(j.change.Dir)
+		}
+		errs[k] = synced[j.change.Dir]
+	}
+	return errs
+}
+
 // tally counts what has become of the files, by their place among all.
 type tally struct {
 	mu       sync.Mutex
@@ -192,21 +211,15 @@ type tally struct {
 	signed   []*Result
 }
 
-func (t *tally) failed(i int, path string, err error) {
+// done says that a file is signed, or why not.
+func (t *tally) done(j job, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.errs[i] = &FileError{Path: path, Err: err}
-	t.step()
-}
-
-func (t *tally) done(i int, r Result) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.signed[i] = &r
-	t.step()
-}
-
-func (t *tally) step() {
+	if err != nil {
+		t.errs[j.i] = &FileError{Path: j.change.Path, Err: err}
+	} else {
+		t.signed[j.i] = &j.change.Result
+	}
 	t.count++
 	if t.progress != nil {
 		t.progress(t.count, t.total)
