@@ -111,7 +111,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	}
 	// 2. Keys. They are made first, and written when all are there: whatever
 	// fails before leaves nothing behind.
-	storePath := filepath.Join(dir, StoreName)
+	storePath := StorePath(dir)
 	if _, err := os.Lstat(storePath); errors.Is(err, fs.ErrNotExist) {
 		r.created = append(r.created, storePath)
 	}
@@ -156,7 +156,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 // recoverStore rolls back a transaction in which a process was killed: its
 // journal keeps the store from being opened for reading only.
 func recoverStore(ctx context.Context, dir string) error {
-	path := filepath.Join(dir, StoreName)
+	path := StorePath(dir)
 	if _, err := os.Lstat(path + "-journal"); err != nil {
 		return nil
 	}
