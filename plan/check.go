@@ -113,6 +113,14 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 			out.add(Warn, file, "%v", r.Plan.CheckTarget(c))
 		}
 	}
+	if r.Plan.UEFI != nil {
+		for _, v := range r.Plan.UEFI.All() {
+			if last := r.Have.Updates[v.ID()].Last; last != nil && last.Mode != Planned {
+				out.add(Note, v.ID(), "an update (%s) was signed beside the plan, of %s: a platform that has taken it refuses the published one, which is older; tmpki uefi auth signs that anew",
+					last.Mode, last.Time.Format(time.RFC3339))
+			}
+		}
+	}
 	// 4. Files and directories.
 	out.modes(r)
 	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {

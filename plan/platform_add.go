@@ -2,95 +2,43 @@ package plan
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-
-	"tmpki/internal/durable"
 )
 
-// AddPlatform gives a platform Secure Boot keys of its own: it adds the platform
-// to pki.yaml, if it is not there yet, and takes all steps of Apply. If they fail
-// before there is a key, pki.yaml stays as it was.
-func AddPlatform(ctx context.Context, dir, platform string, o Options) ([]Step, error) {
-	if !namePattern.MatchString(platform) {
-		return nil, fmt.Errorf("platform %q: not a name of letters, digits, _ and -", platform)
-	}
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	// 1. What does the plan say? A link, for example into a repository, stays one.
-	path, err := filepath.EvalSymlinks(filepath.Join(dir, FileName))
-	if err != nil {
-		return nil, fmt.Errorf("no PKI directory: %w", err)
-	}
-	before, err := readFile(path, maxFile)
-	if err != nil {
-		return nil, err
-	}
-	p, err := Load(path, before.Content)
-	if err != nil {
-		return nil, err
-	}
-	if p.UEFI == nil {
-		return nil, errNoUEFI
-	}
-	if p.UEFI.Platform(platform) != nil {
-		return apply(ctx, dir, o)
-	}
-	// 2. What should it say? It must load as a whole.
-	text, err := insertPlatform(path, before.Content, platform)
-	if err != nil {
-		return nil, err
-	}
-	if p, err = Load(path, text); err != nil {
-		return nil, err
-	}
-	if err := durable.WriteFile(path, text, before.Mode.Perm()); err != nil {
-		return nil, err
-	}
-	// 3. Make it so, or go back.
-	steps, err := apply(ctx, dir, o)
-	if err != nil && !p.begun(dir, platform) {
-		err = errors.Join(err, durable.WriteFile(path, before.Content, before.Mode.Perm()))
-	}
-	return steps, err
-}
-
-// begun reports whether a key of the platform may be in use. A run that fails
-// takes its keys away, until the first of them is about to sign.
-func (p *Plan) begun(dir, platform string) bool {
-	return slices.ContainsFunc(p.Entries, func(e *Entry) bool {
-		if e.Platform != platform {
-			return false
+// AddPlatform returns an edit that gives a platform Secure Boot keys of its own.
+// If it has them already, the plan stays as it is.
+func AddPlatform(platform string) func(p *Plan, text []byte) ([]byte, error) {
+	return func(p *Plan, text []byte) ([]byte, error) {
+		switch {
+		case !namePattern.MatchString(platform):
+			return nil, fmt.Errorf("platform %q: not a name of letters, digits, _ and -", platform)
+		case p.UEFI == nil:
+			return nil, errNoUEFI
+		case p.UEFI.Platform(platform) != nil:
+			return text, nil
 		}
-		_, err := os.Lstat(e.Key.FilePath(dir))
-		return err == nil
-	})
+		return insertPlatform(text, platform)
+	}
 }
 
 // insertPlatform adds a name to uefi.platforms in the text of a plan and leaves
 // every other octet as it is, comments included. It tries the places where the
 // name could stand, and takes the first where the text then says just that.
-func insertPlatform(file string, text []byte, platform string) ([]byte, error) {
+func insertPlatform(text []byte, platform string) ([]byte, error) {
 	var want fileConfig
-	if _, err := decodeStrict(file, text, &want); err != nil {
+	if _, err := decodeStrict(FileName, text, &want); err != nil {
 		return nil, err
 	}
 	want.UEFI.Platforms = append(want.UEFI.Platforms, platform)
 	slices.Sort(want.UEFI.Platforms)
 	for _, candidate := range insertions(text, platform) {
 		var got fileConfig
-		if _, err := decodeStrict(file, candidate, &got); err != nil || got.UEFI == nil {
+		if _, err := decodeStrict(FileName, candidate, &got); err != nil || got.UEFI == nil {
 			continue
 		}
 		slices.Sort(got.UEFI.Platforms)
@@ -98,7 +46,7 @@ func insertPlatform(file string, text []byte, platform string) ([]byte, error) {
 			return candidate, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: can't add %q under uefi.platforms without changing more than that: add it by hand, then run tmpki apply", file, platform)
+	return nil, fmt.Errorf("%s: can't add %q under uefi.platforms without changing more than that: add it by hand, then run tmpki apply", FileName, platform)
 }
 
 // insertions returns the text with a name put into uefi.platforms in several

@@ -276,8 +276,8 @@ func SignUpdate(ctx context.Context, dir string, o Options, r UpdateRequest) (_ 
 			return nil, fmt.Errorf("firmware takes an update of %s from %s only, not from %s", v.ID(), entryNamesOf(allowed), by.Name)
 		}
 	}
-	if p.Have.Certificates[by.Name] == nil {
-		return nil, p.noKeys(r.Platform, by)
+	if _, err := p.Owner(r.Platform); err != nil {
+		return nil, err
 	}
 	// 3. What does the variable hold afterwards?
 	before := p.Have.Updates[v.ID()].Value
@@ -297,7 +297,7 @@ func SignUpdate(ctx context.Context, dir string, o Options, r UpdateRequest) (_ 
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, p.StorePath())
+	db, err := store.Open(ctx, StorePath(p.Dir))
 	if err != nil {
 		return nil, err
 	}
@@ -359,12 +359,26 @@ func (r UpdateRequest) values(before uefi.SignatureDatabase) (value, after uefi.
 	}
 }
 
-// noKeys says how the missing keys of a set are made.
-func (p *PKI) noKeys(platform string, by *Entry) error {
-	if platform == "" {
-		return fmt.Errorf("%s has no certificate yet: tmpki apply --platform-keys makes the UEFI part", by.Name)
+// Owner returns the owner of the UEFI entries of a platform, or of the base set.
+// The error says how a set is made that is not there.
+func (p *PKI) Owner(platform string) (uefi.GUID, error) {
+	if p.Plan.UEFI == nil {
+		return uefi.GUID{}, errNoUEFI
 	}
-	return fmt.Errorf("%s has no certificate yet: tmpki apply makes it", by.Name)
+	if _, err := p.Plan.UEFI.set(platform); err != nil {
+		return uefi.GUID{}, err
+	}
+	owner := p.Have.Owners[platform]
+	switch {
+	case owner != "":
+		return uefi.ParseGUID(owner)
+	case platform != "":
+		return uefi.GUID{}, fmt.Errorf("the keys of platform %q are not made yet: tmpki apply makes them", platform)
+	case p.Plan.UEFI.Create == "never":
+		return uefi.GUID{}, errors.New("the plan has UEFI keys of platforms only (uefi.create): name one with --platform")
+	default:
+		return uefi.GUID{}, errors.New("the UEFI part is not made yet: tmpki apply --platform-keys makes it")
+	}
 }
 
 func entryNamesOf(entries []*Entry) string {
@@ -376,7 +390,7 @@ func entryNamesOf(entries []*Entry) string {
 }
 
 // CheckOutput refuses to write a file over what belongs to the PKI, or over
-// something that is not a file, before anything is signed.
+// something that is not a file, before anything is signed. p may be nil.
 func (p *PKI) CheckOutput(file string) error {
 	if info, err := os.Stat(filepath.Dir(file)); err != nil {
 		return err
@@ -399,11 +413,14 @@ func (p *PKI) CheckOutput(file string) error {
 // checkReserved refuses the places of the plan, the store, keys, vendor files
 // and published files, there or not.
 func (p *PKI) checkReserved(file string) error {
+	if p == nil {
+		return nil
+	}
 	is, err := resolved(file)
 	if err != nil {
 		return err
 	}
-	reserved := []string{filepath.Join(p.Dir, FileName), p.StorePath(), p.StorePath() + "-journal"}
+	reserved := []string{filepath.Join(p.Dir, FileName), StorePath(p.Dir), StorePath(p.Dir) + "-journal"}
 	for _, e := range p.Plan.Entries {
 		reserved = append(reserved, e.Key.FilePath(p.Dir))
 	}
