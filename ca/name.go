@@ -5,6 +5,8 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -182,13 +184,26 @@ func (n Name) CommonName() string {
 	return ""
 }
 
+// Character strings that cryptobyte has no tag for.
+const (
+	tagVisibleString   = cbasn1.Tag(26)
+	tagUniversalString = cbasn1.Tag(28)
+	tagBMPString       = cbasn1.Tag(30)
+)
+
+// text returns the value as UTF-8. A T61String is read as Latin-1, as everybody does.
 func text(r rdn) string {
-	if r.tag != cbasn1.Tag(30) { // BMPString
+	width := map[cbasn1.Tag]int{cbasn1.T61String: 1, tagBMPString: 2, tagUniversalString: 4}[r.tag]
+	if width == 0 {
 		return string(r.value)
 	}
 	var b strings.Builder
-	for i := 0; i+1 < len(r.value); i += 2 {
-		b.WriteRune(rune(r.value[i])<<8 | rune(r.value[i+1]))
+	for i := 0; i+width <= len(r.value); i += width {
+		var c rune
+		for _, octet := range r.value[i : i+width] {
+			c = c<<8 | rune(octet)
+		}
+		b.WriteRune(c)
 	}
 	return b.String()
 }
@@ -216,27 +231,49 @@ func escape(s string) string {
 	return b.String()
 }
 
-// canonical returns a form in which two names are equal when RFC 5280, Section
-// 7.1 (and OpenSSL) take them as equal: string types, letter case and runs of
-// white space don't count.
+// canonical returns each RDN in a form in which two names are equal when OpenSSL
+// takes them as equal: string types, the case of ASCII letters, runs of ASCII
+// white space and the order within an RDN don't count. RFC 5280, Section 7.1
+// would fold other letters too; the platform's daemon doesn't, and a path that it
+// refuses must not pass here.
 func (n Name) canonical() []string {
 	attrs, err := n.attributes()
 	if err != nil {
 		return []string{"malformed:" + string(n)}
 	}
-	out := make([]string, 0, len(attrs))
+	var sets [][]string
 	for _, r := range attrs {
 		value := fmt.Sprintf("%d:%x", r.tag, r.value)
 		switch r.tag {
-		case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String, cbasn1.Tag(30):
-			value = strings.Join(strings.Fields(strings.ToLower(text(r))), " ")
+		case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String,
+			tagVisibleString, tagUniversalString, tagBMPString:
+			words := strings.FieldsFunc(text(r), func(c rune) bool { return c == ' ' || '\t' <= c && c <= '\r' })
+			value = strconv.Quote(lowerASCII(strings.Join(words, " ")))
 		}
-		out = append(out, fmt.Sprintf("%d/%v=%s", r.set, r.oid, value))
+		if r.set == len(sets) {
+			sets = append(sets, nil)
+		}
+		sets[r.set] = append(sets[r.set], fmt.Sprintf("%v=%s", r.oid, value))
+	}
+	out := make([]string, 0, len(sets))
+	for _, set := range sets {
+		slices.Sort(set)
+		out = append(out, strings.Join(set, "+"))
 	}
 	return out
 }
 
-// Equal reports whether two names are the same by RFC 5280, Section 7.1.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// Equal reports whether two names are the same, as far as chains go: see canonical.
 func (n Name) Equal(o Name) bool {
 	if bytes.Equal(n, o) {
 		return true
