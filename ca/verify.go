@@ -178,6 +178,13 @@ func checkAlone(c *Certificate, at time.Time) string {
 			return fmt.Sprintf("unknown critical extension %v", oid)
 		}
 	}
+	for _, x := range c.Extensions {
+		// RFC 5280, Section 4.2.1.3: at least one bit. KeyUsage can't tell this
+		// from a certificate without the extension, which may do everything.
+		if x.Id.Equal(oidKeyUsage) && c.KeyUsage == 0 {
+			return "its key usage allows nothing"
+		}
+	}
 	return ""
 }
 
