@@ -169,7 +169,9 @@ func checkAlone(c *Certificate, at time.Time) string {
 	if !at.IsZero() && at.Before(c.NotBefore) {
 		return "not valid before " + c.NotBefore.Format(time.RFC3339)
 	}
-	if !at.IsZero() && at.After(c.NotAfter) {
+	// RFC 5280, Section 4.1.2.5 includes the last second; OpenSSL doesn't, and it
+	// is what verifies on the device.
+	if !at.IsZero() && !at.Before(c.NotAfter) {
 		return "expired on " + c.NotAfter.Format(time.RFC3339)
 	}
 	for _, oid := range c.UnhandledCriticalExtensions {
