@@ -78,8 +78,9 @@ func (c *Certificate) Issuer() Name { return Name(c.RawIssuer) }
 // SelfIssued reports whether issuer and subject are one name (RFC 5280, Section 3.2).
 func (c *Certificate) SelfIssued() bool { return c.Subject().Equal(c.Issuer()) }
 
-// SelfSigned reports whether the certificate's own key signed it.
-func (c *Certificate) SelfSigned() bool { return c.SelfIssued() && c.CheckSignature(c.Key) == nil }
+// SelfSigned reports whether the certificate's own key signed it, and it doesn't
+// say that another one did.
+func (c *Certificate) SelfSigned() bool { return issued(c, c) && c.CheckSignature(c.Key) == nil }
 
 // CheckSignature verifies the certificate's signature with the issuer's key.
 func (c *Certificate) CheckSignature(key crypto.PublicKey) error {

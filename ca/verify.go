@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -89,7 +90,7 @@ func (s *search) extend(path []*Certificate) []*Certificate {
 			return path
 		}
 	}
-	if last.SelfIssued() && last.CheckSignature(last.Key) == nil {
+	if last.SelfSigned() {
 		return s.fail(len(path), last, "self-signed, but not among the trust anchors")
 	}
 	for i, list := range [][]*Certificate{s.options.Roots, s.options.Intermediates} {
@@ -126,14 +127,14 @@ func issued(issuer, c *Certificate) bool {
 	if len(keyID) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(keyID, issuer.SubjectKeyId) {
 		return false
 	}
-	if len(serial) > 0 && !bytes.Equal(serial, issuer.SerialNumber.Bytes()) {
+	if serial != nil && serial.Cmp(issuer.SerialNumber) != 0 {
 		return false
 	}
 	return name == nil || name.Equal(issuer.Issuer())
 }
 
 // authorityKey reads the AuthorityKeyIdentifier (RFC 5280, Section 4.2.1.1).
-func authorityKey(c *Certificate) (keyID []byte, issuer Name, serial []byte) {
+func authorityKey(c *Certificate) (keyID []byte, issuer Name, serial *big.Int) {
 	for _, x := range c.Extensions {
 		if !x.Id.Equal(oidAuthorityKeyID) {
 			continue
@@ -146,11 +147,19 @@ func authorityKey(c *Certificate) (keyID []byte, issuer Name, serial []byte) {
 			!seq.ReadOptionalASN1(&names, &has, tag(1).Constructed()) || !seq.ReadOptionalASN1(&number, &has, tag(2)) {
 			return nil, nil, nil
 		}
-		var directory cryptobyte.String
-		if names.ReadASN1(&directory, tag(tagDirectory).Constructed()) {
-			issuer = Name(directory)
+		if has {
+			serial = new(big.Int).SetBytes(number)
 		}
-		return id, issuer, bytes.TrimLeft(number, "\x00")
+		for !names.Empty() && issuer == nil {
+			name, ok := readGeneralName(&names)
+			if !ok {
+				return nil, nil, nil
+			}
+			if name.tag == tagDirectory {
+				issuer = Name(name.value)
+			}
+		}
+		return id, issuer, serial
 	}
 	return nil, nil, nil
 }
