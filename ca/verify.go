@@ -82,7 +82,9 @@ func (s *search) extend(path []*Certificate) []*Certificate {
 	for _, root := range s.options.Roots {
 		if root.Equal(last) {
 			if !last.SelfSigned() {
-				return s.fail(len(path), last, "a root must be self-signed")
+				// Its own issuer may be trusted too, and then the path goes on.
+				s.fail(len(path), last, "a root must be self-signed")
+				break
 			}
 			if reason, at := checkPath(path); reason != "" {
 				return s.fail(len(path)+1, at, "%s", reason)
