@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -67,20 +68,60 @@ func readGeneralName(s *cryptobyte.String) (generalName, bool) {
 	return generalName{number, value}, tag == plain || tag == plain.Constructed()
 }
 
-// names lists all that constraints speak of in a certificate: its subject, its
-// subjectAltName, and mail addresses in the subject when there is no other.
-func names(c *Certificate) ([]generalName, error) {
-	var list []generalName
-	if attrs, err := c.Subject().attributes(); err != nil {
+// names lists all that constraints speak of in a certificate: its subject, mail
+// addresses in the subject, and its subjectAltName. In a leaf without a DNS name
+// there, a common name that looks like one counts, as OpenSSL has it.
+func names(c *Certificate, leaf bool) ([]generalName, error) {
+	attrs, err := c.Subject().attributes()
+	if err != nil {
 		return nil, err
-	} else if len(attrs) > 0 {
+	}
+	list, err := alternativeNames(c)
+	if err != nil {
+		return nil, err
+	}
+	leaf = leaf && !slices.ContainsFunc(list, func(g generalName) bool { return g.tag == tagDNS })
+	if len(attrs) > 0 {
 		list = append(list, generalName{tagDirectory, c.RawSubject})
-		for _, r := range attrs {
-			if r.oid.String() == "1.2.840.113549.1.9.1" { // emailAddress
-				list = append(list, generalName{tagEmail, []byte(text(r))})
+	}
+	for _, r := range attrs {
+		switch {
+		case r.oid.Equal(oidEmailAddress) && r.tag != cbasn1.IA5String:
+			return nil, fmt.Errorf("the mail address %s is not an IA5String", escape(text(r)))
+		case r.oid.Equal(oidEmailAddress):
+			list = append(list, generalName{tagEmail, r.value})
+		case r.oid.Equal(oidCommonName) && leaf:
+			name := strings.TrimRight(text(r), "\x00")
+			if strings.ContainsRune(name, 0) {
+				return nil, fmt.Errorf("the common name %s holds a NUL", escape(name))
+			}
+			if looksLikeHost(name) {
+				list = append(list, generalName{tagDNS, []byte(name)})
 			}
 		}
 	}
+	return list, nil
+}
+
+// looksLikeHost reports what OpenSSL takes for a host name: two or more labels of
+// letters, digits, hyphens and underscores, with hyphens and dots inside only.
+func looksLikeHost(s string) bool {
+	labels := strings.Split(s, ".")
+	for i, label := range labels {
+		if label == "" || (i > 0 && label[0] == '-') || (i < len(labels)-1 && label[len(label)-1] == '-') {
+			return false
+		}
+		for _, r := range label {
+			if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+				return false
+			}
+		}
+	}
+	return len(labels) > 1 && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+func alternativeNames(c *Certificate) ([]generalName, error) {
+	var list []generalName
 	for _, x := range c.Extensions {
 		if !x.Id.Equal(oidSubjectAltName) {
 			continue
@@ -101,9 +142,10 @@ func names(c *Certificate) ([]generalName, error) {
 	return list, nil
 }
 
-// check reports the first name of c that the constraints forbid.
-func (nc *nameConstraints) check(c *Certificate) error {
-	list, err := names(c)
+// check reports the first name of c that the constraints forbid. leaf says that c
+// is at the end of the path.
+func (nc *nameConstraints) check(c *Certificate, leaf bool) error {
+	list, err := names(c, leaf)
 	if err != nil {
 		return err
 	}

@@ -177,7 +177,7 @@ func (n Name) String() string {
 func (n Name) CommonName() string {
 	attrs, _ := n.attributes()
 	for i := len(attrs) - 1; i >= 0; i-- {
-		if attrs[i].oid.Equal(asn1.ObjectIdentifier{2, 5, 4, 3}) {
+		if attrs[i].oid.Equal(oidCommonName) {
 			return text(attrs[i])
 		}
 	}

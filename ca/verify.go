@@ -237,7 +237,7 @@ func checkPath(path []*Certificate) (reason string, at *Certificate) {
 			if j > 0 && path[j].SelfIssued() { // RFC 5280, Section 6.1.4 (b)
 				continue
 			}
-			if err := constraints.check(path[j]); err != nil {
+			if err := constraints.check(path[j], j == 0); err != nil {
 				return fmt.Sprintf("%v, which %s forbids", err, c.Subject()), path[j]
 			}
 		}
