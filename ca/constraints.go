@@ -2,6 +2,7 @@ package ca
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"fmt"
 	"net/url"
 	"slices"
@@ -154,6 +155,9 @@ func (nc *nameConstraints) check(c *Certificate, leaf bool) error {
 	}
 	for _, name := range list {
 		permitted, constrained := false, false
+		if name.isUTF8Mailbox() && slices.ContainsFunc(slices.Concat(nc.permitted, nc.excluded), func(c generalName) bool { return c.tag == tagEmail }) {
+			return fmt.Errorf("the mail address %s can't be compared", name)
+		}
 		for _, p := range nc.permitted {
 			if p.tag != name.tag {
 				continue
@@ -180,6 +184,14 @@ func (nc *nameConstraints) check(c *Certificate, leaf bool) error {
 		}
 	}
 	return nil
+}
+
+// isUTF8Mailbox reports whether the name is a SmtpUTF8Mailbox (RFC 8398), which
+// constraints on mail addresses bind.
+func (g generalName) isUTF8Mailbox() bool {
+	value := cryptobyte.String(g.value)
+	var oid asn1.ObjectIdentifier
+	return g.tag == tagOther && value.ReadASN1ObjectIdentifier(&oid) && oid.Equal(oidUTF8Mailbox)
 }
 
 // String shows a general name safely.
@@ -217,8 +229,11 @@ func (g generalName) within(base generalName) (bool, error) {
 		}
 		return name[at+1:] == tree, nil
 	case tagURI:
+		// OpenSSL looks for the host in its own way. Where the two may differ the
+		// URI is refused: with a user, an IP address, a query right behind the host.
 		u, err := url.Parse(string(g.value))
-		if err != nil || u.Hostname() == "" {
+		if err != nil || u.Host == "" || u.User != nil || !validHost(strings.TrimSuffix(u.Hostname(), ".")) ||
+			(u.Path == "" && (u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(string(g.value), "#"))) {
 			return false, fmt.Errorf("the URI %s has no host to compare", g)
 		}
 		host := strings.ToLower(u.Hostname())
@@ -244,7 +259,7 @@ func (g generalName) within(base generalName) (bool, error) {
 
 // inDomain reports whether host is base (unless strict) or lies below it.
 func inDomain(host, base string, strict bool) bool {
-	if base == "" {
+	if base == "" && !strict {
 		return true
 	}
 	return !strict && host == base || strings.HasSuffix(host, "."+base)

@@ -14,6 +14,7 @@ import (
 
 // GeneralName tags (RFC 5280, Section 4.2.1.6).
 const (
+	tagOther     = 0
 	tagEmail     = 1
 	tagDNS       = 2
 	tagDirectory = 4
