@@ -87,7 +87,7 @@ func NewName(s SubjectConfig) (Name, error) {
 	if bad != nil {
 		return nil, bad
 	}
-	if s.Country != "" && (len(s.Country) != 2 || strings.ToUpper(s.Country) != s.Country) {
+	if s.Country != "" && (len(s.Country) != 2 || strings.Trim(s.Country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
 		return nil, fmt.Errorf("subject.country: %q is not two capital letters", s.Country)
 	}
 	if s.CommonName == "" {
@@ -107,8 +107,9 @@ func checkAttribute(value string, bound int, printable bool) error {
 		return fmt.Errorf("%q begins or ends with white space", value)
 	}
 	for _, r := range value {
-		if unicode.IsControl(r) {
-			return fmt.Errorf("%q holds a control character", value)
+		// Also not what turns the direction of text, or has no width.
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("%q: %q can't be shown", value, r)
 		}
 		if printable && (r > unicode.MaxASCII || !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?", r)) {
 			return fmt.Errorf("%q: %q is not allowed in a PrintableString", value, r)
