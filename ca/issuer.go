@@ -18,6 +18,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -92,6 +93,7 @@ type Prepared struct {
 	skid    []byte
 	expires time.Time
 	tbs     []byte
+	signed  atomic.Bool
 }
 
 // Serial returns the serial number, big-endian: 159 random bits.
@@ -289,10 +291,14 @@ func (i *Issuer) assemble(tbs, signature []byte) ([]byte, error) {
 }
 
 // Sign signs the bytes that Prepare linted, and verifies what the signer made
-// of them. p must be this issuer's own.
+// of them. p must be this issuer's own, and is spent, even by a failure: a second
+// signature would make two certificates of one serial.
 func (i *Issuer) Sign(p *Prepared) (*Certificate, error) {
 	if p.issuer != i {
 		return nil, errors.New("the certificate was prepared by another issuer")
+	}
+	if p.signed.Swap(true) {
+		return nil, fmt.Errorf("the certificate of %q was signed before: prepare another one", p.request.Name)
 	}
 	signature, err := i.algorithm.Sign(i.signer, p.tbs)
 	if err != nil {
