@@ -38,6 +38,9 @@ func rejectf(format string, args ...any) error {
 	return &RejectedError{Reason: fmt.Sprintf(format, args...)}
 }
 
+// minRSABits is the least modulus length that is certified.
+const minRSABits = 2048
+
 // Issuer signs certificates with one key under one name.
 type Issuer struct {
 	name        string
@@ -118,7 +121,16 @@ func (p *Prepared) Record(actor string) store.Record {
 // Prepare checks a request against the profile and the issuer, builds the
 // TBSCertificate and lints it. A *RejectedError is the requester's to mend.
 func (i *Issuer) Prepare(profile *Profile, r Request) (*Prepared, error) {
-	// 1. May this issuer sign this?
+	// 1. May this issuer sign this? The subject goes into the certificate as it
+	// is, so it must be one name and nothing after it.
+	if _, err := r.Subject.attributes(); err != nil {
+		return nil, rejectf("%q: subject: %v", r.Name, err)
+	}
+	if t, err := spki.KeyTypeOf(r.PublicKey); err != nil {
+		return nil, rejectf("%q: publicKey: %v", r.Name, err)
+	} else if (t.Kind == spki.RSA || t.Kind == spki.RSAPSS) && t.Bits < minRSABits {
+		return nil, rejectf("%q: publicKey: RSA %d is too short, %d bits are the least", r.Name, t.Bits, minRSABits)
+	}
 	r.NotBefore = r.NotBefore.UTC().Truncate(time.Second)
 	notAfter := r.NotBefore.Add(profile.validity)
 	if i.certificate == nil {
