@@ -169,6 +169,12 @@ func (i *Issuer) Prepare(profile *Profile, r Request) (*Prepared, error) {
 	if err := i.linter.Check(draft); err != nil {
 		return nil, fmt.Errorf("the certificate of %q would be bad: %w", r.Name, err)
 	}
+	// 4. Would it verify below this issuer?
+	if i.certificate != nil {
+		if err := i.checkConstraints(draft, !profile.ca); err != nil {
+			return nil, rejectf("%q: %v, which its issuer %q forbids", r.Name, err, i.name)
+		}
+	}
 	return p, nil
 }
 
@@ -196,6 +202,19 @@ func (i *Issuer) mayIssue(profile *Profile, r Request, notAfter time.Time) error
 		return rejectf("%q does not fit below %q, whose path length is %d", r.Name, i.name, limit)
 	}
 	return nil
+}
+
+// checkConstraints holds a draft against the name constraints of its issuer.
+func (i *Issuer) checkConstraints(draft []byte, leaf bool) error {
+	constraints, err := parseNameConstraints(i.certificate)
+	if err != nil || constraints == nil {
+		return err
+	}
+	c, err := ParseCertificate(draft)
+	if err != nil {
+		return err
+	}
+	return constraints.check(c, leaf)
 }
 
 // newSerial draws 159 bits: a set top bit would add a zero octet, and a serial
