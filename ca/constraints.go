@@ -20,42 +20,46 @@ type nameConstraints struct {
 // maxConstraints bounds constraints times names, so that a check stays quick.
 const maxConstraints = 1 << 16
 
-func parseNameConstraints(c *Certificate) (*nameConstraints, error) {
+// constraintsOf returns the name constraints in a certificate, or nil.
+func constraintsOf(c *Certificate) (*nameConstraints, error) {
 	for _, x := range c.Extensions {
-		if !x.Id.Equal(oidNameConstraints) {
-			continue
+		if x.Id.Equal(oidNameConstraints) {
+			return parseNameConstraints(x.Value)
 		}
-		input := cryptobyte.String(x.Value)
-		var seq cryptobyte.String
-		if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !input.Empty() {
-			return nil, errMalformedConstraints
-		}
-		var nc nameConstraints
-		for tag, list := range []*[]generalName{&nc.permitted, &nc.excluded} {
-			var subtrees cryptobyte.String
-			var has bool
-			if !seq.ReadOptionalASN1(&subtrees, &has, cbasn1.Tag(tag).ContextSpecific().Constructed()) {
-				return nil, errMalformedConstraints
-			}
-			for !subtrees.Empty() {
-				var subtree cryptobyte.String
-				if !subtrees.ReadASN1(&subtree, cbasn1.SEQUENCE) {
-					return nil, errMalformedConstraints
-				}
-				name, ok := readGeneralName(&subtree)
-				// minimum and maximum are not used (same section).
-				if !ok || !subtree.Empty() {
-					return nil, errMalformedConstraints
-				}
-				*list = append(*list, name)
-			}
-		}
-		if !seq.Empty() {
-			return nil, errMalformedConstraints
-		}
-		return &nc, nil
 	}
 	return nil, nil
+}
+
+func parseNameConstraints(der []byte) (*nameConstraints, error) {
+	input := cryptobyte.String(der)
+	var seq cryptobyte.String
+	if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !input.Empty() {
+		return nil, errMalformedConstraints
+	}
+	var nc nameConstraints
+	for tag, list := range []*[]generalName{&nc.permitted, &nc.excluded} {
+		var subtrees cryptobyte.String
+		var has bool
+		if !seq.ReadOptionalASN1(&subtrees, &has, cbasn1.Tag(tag).ContextSpecific().Constructed()) {
+			return nil, errMalformedConstraints
+		}
+		for !subtrees.Empty() {
+			var subtree cryptobyte.String
+			if !subtrees.ReadASN1(&subtree, cbasn1.SEQUENCE) {
+				return nil, errMalformedConstraints
+			}
+			name, ok := readGeneralName(&subtree)
+			// minimum and maximum are not used (same section).
+			if !ok || !subtree.Empty() {
+				return nil, errMalformedConstraints
+			}
+			*list = append(*list, name)
+		}
+	}
+	if !seq.Empty() {
+		return nil, errMalformedConstraints
+	}
+	return &nc, nil
 }
 
 func readGeneralName(s *cryptobyte.String) (generalName, bool) {
@@ -70,20 +74,17 @@ func readGeneralName(s *cryptobyte.String) (generalName, bool) {
 }
 
 // names lists all that constraints speak of in a certificate: its subject, mail
-// addresses in the subject, and its subjectAltName. In a leaf without a DNS name
-// there, a common name that looks like one counts, as OpenSSL has it.
-func names(c *Certificate, leaf bool) ([]generalName, error) {
-	attrs, err := c.Subject().attributes()
+// addresses in the subject, and its alternative names. In a leaf without a DNS name
+// among these, a common name that looks like one counts, as OpenSSL has it.
+func names(subject Name, alternative []generalName, leaf bool) ([]generalName, error) {
+	attrs, err := subject.attributes()
 	if err != nil {
 		return nil, err
 	}
-	list, err := alternativeNames(c)
-	if err != nil {
-		return nil, err
-	}
+	list := slices.Clone(alternative)
 	leaf = leaf && !slices.ContainsFunc(list, func(g generalName) bool { return g.tag == tagDNS })
 	if len(attrs) > 0 {
-		list = append(list, generalName{tagDirectory, c.RawSubject})
+		list = append(list, generalName{tagDirectory, subject})
 	}
 	for _, r := range attrs {
 		switch {
@@ -143,10 +144,18 @@ func alternativeNames(c *Certificate) ([]generalName, error) {
 	return list, nil
 }
 
-// check reports the first name of c that the constraints forbid. leaf says that c
-// is at the end of the path.
-func (nc *nameConstraints) check(c *Certificate, leaf bool) error {
-	list, err := names(c, leaf)
+// checkCertificate reports the first name of c that the constraints forbid. leaf
+// says that c is at the end of the path.
+func (nc *nameConstraints) checkCertificate(c *Certificate, leaf bool) error {
+	alternative, err := alternativeNames(c)
+	if err != nil {
+		return err
+	}
+	return nc.check(c.Subject(), alternative, leaf)
+}
+
+func (nc *nameConstraints) check(subject Name, alternative []generalName, leaf bool) error {
+	list, err := names(subject, alternative, leaf)
 	if err != nil {
 		return err
 	}

@@ -206,7 +206,7 @@ func (i *Issuer) mayIssue(profile *Profile, r Request, notAfter time.Time) error
 
 // checkConstraints holds a draft against the name constraints of its issuer.
 func (i *Issuer) checkConstraints(draft []byte, leaf bool) error {
-	constraints, err := parseNameConstraints(i.certificate)
+	constraints, err := constraintsOf(i.certificate)
 	if err != nil || constraints == nil {
 		return err
 	}
@@ -214,7 +214,7 @@ func (i *Issuer) checkConstraints(draft []byte, leaf bool) error {
 	if err != nil {
 		return err
 	}
-	return constraints.check(c, leaf)
+	return constraints.checkCertificate(c, leaf)
 }
 
 // newSerial draws 159 bits: a set top bit would add a zero octet, and a serial

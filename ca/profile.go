@@ -155,8 +155,7 @@ func KeyUsageNames(ku x509.KeyUsage) []string {
 	return names
 }
 
-// extKeyUsages has the names of RFC 5280, Section 4.2.1.12, and the one of
-// Microsoft's that kernel and UEFI tools look at.
+// extKeyUsages has the names of RFC 5280, Section 4.2.1.12.
 var extKeyUsages = []struct {
 	name string
 	oid  asn1.ObjectIdentifier
@@ -330,6 +329,30 @@ func (p *Profile) addBasicConstraints(b *cryptobyte.Builder) error {
 			}
 		}
 	})
+	return nil
+}
+
+// Permits reports, as an error, which of the names of a certificate somewhere below
+// a CA of this profile its name constraints forbid. leaf says that it is no CA.
+func (p *Profile) Permits(subject Name, subjectAltNames []string, leaf bool) error {
+	for _, x := range p.fixed {
+		if !x.oid.Equal(oidNameConstraints) {
+			continue
+		}
+		constraints, err := parseNameConstraints(x.value)
+		if err != nil {
+			return err
+		}
+		var alternative []generalName
+		for _, s := range subjectAltNames {
+			name, err := parseGeneralName(s, false)
+			if err != nil {
+				return err
+			}
+			alternative = append(alternative, name)
+		}
+		return constraints.check(subject, alternative, leaf)
+	}
 	return nil
 }
 

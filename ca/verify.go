@@ -226,7 +226,7 @@ func checkPath(path []*Certificate) (reason string, at *Certificate) {
 		if (c.MaxPathLen > 0 || c.MaxPathLenZero) && below > c.MaxPathLen {
 			return fmt.Sprintf("path length %d, but %d sub CAs follow", c.MaxPathLen, below), c
 		}
-		constraints, err := parseNameConstraints(c)
+		constraints, err := constraintsOf(c)
 		if err != nil {
 			return err.Error(), c
 		}
@@ -237,7 +237,7 @@ func checkPath(path []*Certificate) (reason string, at *Certificate) {
 			if j > 0 && path[j].SelfIssued() { // RFC 5280, Section 6.1.4 (b)
 				continue
 			}
-			if err := constraints.check(path[j], j == 0); err != nil {
+			if err := constraints.checkCertificate(path[j], j == 0); err != nil {
 				return fmt.Sprintf("%v, which %s forbids", err, c.Subject()), path[j]
 			}
 		}
