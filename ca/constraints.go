@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/asn1"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -210,9 +211,12 @@ func (g generalName) String() string {
 		return Name(g.value).String()
 	case tagDNS, tagEmail, tagURI:
 		return escape(string(g.value))
-	default:
-		return fmt.Sprintf("[%d] %x", g.tag, g.value)
+	case tagIP:
+		if address, ok := netip.AddrFromSlice(g.value); ok {
+			return address.String()
+		}
 	}
+	return fmt.Sprintf("[%d] %x", g.tag, g.value)
 }
 
 // within reports whether g lies in the subtree that base opens. Kinds of names

@@ -239,7 +239,7 @@ func NewProfile(name string, c ProfileConfig) (*Profile, error) {
 func ParseValidity(s string) (time.Duration, error) {
 	number, ok := strings.CutSuffix(s, "d")
 	days, err := strconv.Atoi(number)
-	if !ok || err != nil || days < 1 || days > 36525 {
+	if !ok || err != nil || days < 1 || days > 36525 || strconv.Itoa(days) != number {
 		return 0, fmt.Errorf("%q is not a number of days from 1d to 36525d", s)
 	}
 	return time.Duration(days) * 24 * time.Hour, nil
