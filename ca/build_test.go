@@ -340,7 +340,7 @@ var testKeys sync.Map
 
 func testKey(name string) crypto.Signer {
 	once, _ := testKeys.LoadOrStore(name, sync.OnceValue(func() crypto.Signer {
-		kind, _, _ := strings.Cut(name, "/")
+		kind, rest, _ := strings.Cut(name, "/")
 		switch kind {
 		case "rsa":
 			return must(rsa.GenerateKey(rand.Reader, 2048))
@@ -358,12 +358,12 @@ func testKey(name string) crypto.Signer {
 				panic(err)
 			}
 			return key
-		case "pss": // one RSA key for all: generating is what takes long
-			return &spki.PSSSigner{Signer: testKey("rsa/pss")}
+		case "pss": // an RSA key that is there anyway: generating is what takes long
+			return &spki.PSSSigner{Signer: testKey("rsa/" + rest)}
 		case "pss256":
-			return &spki.PSSSigner{Signer: testKey("rsa/pss"), Params: &spki.PSSParams{Hash: crypto.SHA256, SaltLength: 32}}
+			return &spki.PSSSigner{Signer: testKey("rsa/" + rest), Params: &spki.PSSParams{Hash: crypto.SHA256, SaltLength: 32}}
 		case "pss512":
-			return &spki.PSSSigner{Signer: testKey("rsa/pss"), Params: &spki.PSSParams{Hash: crypto.SHA512, SaltLength: 64}}
+			return &spki.PSSSigner{Signer: testKey("rsa/" + rest), Params: &spki.PSSParams{Hash: crypto.SHA512, SaltLength: 64}}
 		default:
 			panic("no test key " + name)
 		}

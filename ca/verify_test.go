@@ -123,7 +123,7 @@ func (v *verifyTable) keyTypes() {
 }
 
 func (v *verifyTable) signatures() {
-	pssKey := testKey("rsa/pss")
+	pssKey := testKey("rsa/types")
 	type signer struct {
 		kind string
 		a    spki.SignatureAlgorithm
@@ -151,7 +151,7 @@ func (v *verifyTable) signatures() {
 	}
 	for _, s := range list {
 		v.add(fmt.Sprintf("%s key signs with %v", s.kind, s.a), s.ok, func(root, sub, leaf *spec) {
-			sub.key, leaf.algorithm = testKey(s.kind+"/signs"), s.a
+			sub.key, leaf.algorithm = testKey(s.kind+"/types"), s.a
 		})
 	}
 	v.add("PSS with an empty salt", false, func(root, sub, leaf *spec) {
@@ -995,7 +995,7 @@ func TestVerifyReasons(t *testing.T) {
 		{func(root, sub, leaf *spec) {
 			sub.set(oidNameConstraints, true, excluded(gn(tagIP, "\x0a\x00\x00\x00\xff\x00\x00\x00")))
 			leaf.set(oidSubjectAltName, false, san(gn(tagIP, "\x0a\x00\x00\x01")))
-		}, `O=Test, CN=Leaf: the name [7] 0a000001 is excluded, which O=Test, CN=Sub forbids`},
+		}, `O=Test, CN=Leaf: the name 10.0.0.1 is excluded, which O=Test, CN=Sub forbids`},
 	} {
 		root, sub, leaf := tree()
 		x.change(root, sub, leaf)
