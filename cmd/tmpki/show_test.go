@@ -322,7 +322,7 @@ func TestShowEntry(t *testing.T) {
 }
 
 func TestShowDecides(t *testing.T) {
-	dir := samplePKI(t)
+	dir := builtInPKI(t, plan.Development)
 	t.Chdir(t.TempDir())
 	request := publicKeyPEM(t)
 	for _, name := range []string{"ssig", "stray", "ssig.csr"} {

@@ -133,10 +133,8 @@ func TestTreeGolden(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestTreeColour(t *testing.T) {
-	d := picture(t, samplePKI(t), issuedAt.Add(85*24*time.Hour))
+	// Colours are on a terminal only.
+	d := picture(t, sample, issuedAt.Add(85*24*time.Hour))
 	var plain, coloured bytes.Buffer
 	if err := errors.Join(printTree(&plain, d, 0, false), printTree(&coloured, d, 0, true)); err != nil {
 		t.Fatal(err)
