@@ -52,7 +52,8 @@ func insertPlatform(text []byte, platform string) ([]byte, error) {
 // insertions returns the text with a name put into uefi.platforms in several
 // ways, some of which may be wrong.
 func insertions(text []byte, platform string) [][]byte {
-	parsed, err := parser.ParseBytes(text, 0)
+	// The parser counts a line that ends in CR LF after a comment as two.
+	parsed, err := parser.ParseBytes(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), 0)
 	if err != nil {
 		return nil
 	}
