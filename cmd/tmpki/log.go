@@ -88,7 +88,7 @@ func readLog(cmd *cobra.Command, dir string, keep func(store.Entry) bool) ([]sto
 func logDetail(e store.Entry) string {
 	switch e.Kind {
 	case store.KindIssue:
-		return fmt.Sprintf("by %s, serial %s", e.Issuer, strings.ToUpper(e.Serial))
+		return fmt.Sprintf("by %s, serial %s", e.Issuer, e.Serial)
 	case store.KindSign:
 		return fmt.Sprintf("%s by %s, SHA-256 %s", e.Detail["artifact"], e.Detail["signer"], e.SHA256)
 	case store.KindSetting:

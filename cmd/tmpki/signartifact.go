@@ -111,7 +111,7 @@ func (a *app) printTree(kind string, signer *signing.Signer, results []tree.Resu
 	if a.json {
 		list := []signedJSON{}
 		for _, r := range results {
-			list = append(list, signedJSON{r.Path, kind, signer.Entry.Name, serialOf(signer.Certificate())})
+			list = append(list, signedJSON{r.Path, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
 		}
 		return errors.Join(a.printJSON(list), failed)
 	}
