@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tmpki/artifact/ima"
+	"tmpki/ca"
 	"tmpki/internal/tree"
 	"tmpki/signing"
 )
@@ -116,7 +117,7 @@ func (a *app) printTree(kind string, signer *signing.Signer, results []tree.Resu
 		return errors.Join(a.printJSON(list), failed)
 	}
 	for _, r := range results {
-		a.printf("%s: signed by %s\n", printable(r.Path), signer.Entry.Name)
+		a.printf("%s: signed by %s\n", ca.Printable(r.Path), signer.Entry.Name)
 	}
 	return failed
 }
