@@ -173,7 +173,7 @@ func describeCertificate(p *plan.PKI, der []byte) entryJSON {
 	j := entryJSON{SHA256: hex.EncodeToString(sum[:])}
 	c, err := ca.ParseCertificate(der)
 	if err != nil {
-		j.Error = err.Error()
+		j.Error = ca.Printable(err.Error())
 		return j
 	}
 	j.Subject, j.NotAfter = c.Subject().String(), &c.NotAfter
@@ -195,7 +195,7 @@ func (a *app) printVariables(list ...variableJSON) error {
 		if i > 0 {
 			a.printf("\n")
 		}
-		name := v.File
+		name := ca.Printable(v.File)
 		if name == "" {
 			name = v.Variable
 			if v.Platform != "" {
