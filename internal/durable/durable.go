@@ -29,12 +29,7 @@ import (
 // comes after the replacement. A process killed between its last two steps
 // leaves a temporary file, which Sweep removes.
 func WriteFile(path string, data []byte, perm os.FileMode) error {
-	s, err := newStage(filepath.Dir(path), filepath.Base(path), data, perm)
-	if err != nil {
-		return err
-	}
-	defer s.discard()
-	if err := s.replace(path); err != nil {
+	if err := PlaceFile(path, data, perm); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
