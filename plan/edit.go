@@ -62,8 +62,11 @@ func Edit(ctx context.Context, dir string, o Options, edit func(p *Plan, text []
 // run that fails takes its keys away, until the first of them is about to sign.
 func begun(dir string, p, edited *Plan) bool {
 	return slices.ContainsFunc(edited.Entries, func(e *Entry) bool {
-		if p.Entry(e.Name) != nil || e.Key.Scheme != keys.SchemeFile {
+		if p.Entry(e.Name) != nil {
 			return false
+		}
+		if e.Key.Scheme != keys.SchemeFile {
+			return true // who knows
 		}
 		_, err := os.Lstat(e.Key.FilePath(dir))
 		return err == nil

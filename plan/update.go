@@ -376,6 +376,8 @@ func (p *PKI) Owner(platform string) (uefi.GUID, error) {
 		return uefi.GUID{}, fmt.Errorf("the keys of platform %q are not made yet: tmpki apply makes them", platform)
 	case p.Plan.UEFI.Create == "never":
 		return uefi.GUID{}, errors.New("the plan has UEFI keys of platforms only (uefi.create): name one with --platform")
+	case len(p.Plan.UEFI.Platforms) > 0:
+		return uefi.GUID{}, errors.New("the base set of UEFI keys is not made yet: name a platform with --platform, or tmpki apply --platform-keys makes it")
 	default:
 		return uefi.GUID{}, errors.New("the UEFI part is not made yet: tmpki apply --platform-keys makes it")
 	}
