@@ -87,9 +87,6 @@ const (
 // apply is Apply under the caller's lock.
 func apply(ctx context.Context, dir string, o Options) (steps []Step, err error) {
 	// 1. What is to do?
-	if err := recoverStore(ctx, dir); err != nil {
-		return nil, err
-	}
 	p, err := Open(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -151,20 +148,6 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 		}
 	}
 	return steps, nil
-}
-
-// recoverStore rolls back a transaction in which a process was killed: its
-// journal keeps the store from being opened for reading only.
-func recoverStore(ctx context.Context, dir string) error {
-	path := StorePath(dir)
-	if _, err := os.Lstat(path + "-journal"); err != nil {
-		return nil
-	}
-	db, err := store.Open(ctx, path)
-	if err != nil {
-		return err
-	}
-	return db.Close()
 }
 
 // sweep removes what killed runs left in the directories of this PKI.

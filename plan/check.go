@@ -14,7 +14,6 @@ import (
 	"tmpki/internal/durable"
 	"tmpki/keys"
 	"tmpki/spki"
-	"tmpki/store"
 )
 
 // Level says how bad a finding is.
@@ -137,7 +136,7 @@ func abs(dir string) string {
 }
 
 func (f *findings) store(ctx context.Context, dir string) error {
-	db, err := store.OpenReadOnly(ctx, StorePath(dir))
+	db, err := openStore(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
 		return nil

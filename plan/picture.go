@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -184,7 +183,7 @@ func (n *Node) state(now time.Time) State {
 
 // readRecords adds what the store knows of the certificates.
 func (d *Drawing) readRecords(ctx context.Context, dir string) (err error) {
-	db, err := store.OpenReadOnly(ctx, filepath.Join(dir, StoreName))
+	db, err := openStore(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

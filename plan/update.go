@@ -252,9 +252,6 @@ func SignUpdate(ctx context.Context, dir string, o Options, r UpdateRequest) (_ 
 		return nil, err
 	}
 	defer lock.Close()
-	if err := recoverStore(ctx, dir); err != nil {
-		return nil, err
-	}
 	p, err := Open(ctx, dir)
 	if err != nil {
 		return nil, err
