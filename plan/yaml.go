@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"reflect"
@@ -21,6 +22,7 @@ const (
 	maxFile    = 256 << 10 // octets
 	maxNesting = 32        // flow brackets within each other
 	maxColumn  = 128       // where a key or a list entry may begin
+	maxKeys    = 4096      // in one mapping: the parser's time grows with the square
 )
 
 // Error is what is wrong in a plan, with the place where it stands.
@@ -37,16 +39,25 @@ func (e *Error) Error() string {
 		place = fmt.Sprintf("%s:%d", e.File, e.Line)
 	}
 	if e.Key == "" {
-		return fmt.Sprintf("%s: %v", place, e.Err)
+		return fmt.Sprintf("%s: %s", place, shorten(e.Err.Error()))
 	}
-	key := e.Key
+	key := shorten(e.Key)
 	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		key = strconv.Quote(key) // keys are the file's, and may hold anything
 	}
-	return fmt.Sprintf("%s: %s: %v", place, key, e.Err)
+	return fmt.Sprintf("%s: %s: %s", place, key, shorten(e.Err.Error()))
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// shorten keeps what a file says from filling the terminal.
+func shorten(s string) string {
+	const limit = 400
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}
 
 // document is a YAML file whose keys know their lines.
 type document struct {
@@ -62,12 +73,12 @@ func decodeStrict(file string, data []byte, out any) (*document, error) {
 	if len(data) > maxFile {
 		return nil, d.fail("", fmt.Errorf("file of %d octets is larger than %d", len(data), maxFile))
 	}
-	if !utf8.Valid(data) {
-		return nil, d.fail("", errors.New("is not UTF-8"))
+	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
+		return nil, d.fail("", errors.New("is not a text in UTF-8"))
 	}
 	// 1. The lexer doesn't recurse, all that follows does: so look at the tokens
 	// before the parser sees them.
-	tokens := lexer.Tokenize(string(data))
+	tokens := lexer.Tokenize(strings.TrimPrefix(string(data), "\ufeff"))
 	if err := d.checkTokens(tokens); err != nil {
 		return nil, err
 	}
@@ -98,6 +109,7 @@ func decodeStrict(file string, data []byte, out any) (*document, error) {
 // bounds them too.
 func (d *document) checkTokens(tokens token.Tokens) error {
 	flow, documents := 0, 0
+	var keys [maxColumn + 1]int // of the block mapping that begins at this column
 	for _, tk := range tokens {
 		bad := ""
 		switch tk.Type {
@@ -118,10 +130,21 @@ func (d *document) checkTokens(tokens token.Tokens) error {
 		case token.SequenceEntryType:
 			if tk.Position.Column > maxColumn {
 				bad = fmt.Sprintf("indented by more than %d", maxColumn)
+				break
 			}
+			clear(keys[tk.Position.Column+1:])
 		case token.MappingValueType:
-			if key := tk.Prev; flow <= 0 && (key == nil || key.Position.Column > maxColumn) {
+			if flow > 0 {
+				break
+			}
+			if tk.Prev == nil || tk.Prev.Position.Column > maxColumn {
 				bad = fmt.Sprintf("indented by more than %d", maxColumn)
+				break
+			}
+			column := max(tk.Prev.Position.Column, 0)
+			clear(keys[column+1:])
+			if keys[column]++; keys[column] > maxKeys {
+				bad = fmt.Sprintf("more than %d keys in one mapping", maxKeys)
 			}
 		}
 		if bad != "" {
