@@ -239,16 +239,20 @@ func (i *Issuer) extensions(profile *Profile, r Request, skid []byte) ([]extensi
 	var b cryptobyte.Builder
 	b.AddASN1OctetString(skid)
 	list = append(list, extension{oidSubjectKeyID, false, b.BytesOrPanic()})
-	// A self-signed certificate names no authority key (RFC 5280, Section
+	// A self-signed CA certificate names no authority key (RFC 5280, Section
 	// 4.2.1.1). Elsewhere the key identifier stands alone: with issuer and
 	// serial beside it a CA could not be issued anew or cross-signed.
-	if i.certificate != nil {
-		if len(i.certificate.SubjectKeyId) == 0 {
+	if i.certificate != nil || !profile.ca {
+		akid := skid
+		if i.certificate != nil {
+			akid = i.certificate.SubjectKeyId
+		}
+		if len(akid) == 0 {
 			return nil, fmt.Errorf("issuer %q has no subject key identifier", i.name)
 		}
 		var b cryptobyte.Builder
 		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(i.certificate.SubjectKeyId) })
+			b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(akid) })
 		})
 		list = append(list, extension{oidAuthorityKeyID, false, b.BytesOrPanic()})
 	}

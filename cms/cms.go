@@ -7,9 +7,9 @@
 // for no dates and no purposes: see package ca. It keeps no clock and reads no
 // content: who signs 100 MiB hands over their digest.
 //
-// Left out: signing a message that somebody signed before, timestamps,
-// revocation lists inside a message, the SHA-1 of old signatures, and Ed25519,
-// whose signed attributes OpenSSL 3.0 can't verify.
+// Left out: adding a signer to a message, checking timestamps, revocation lists
+// inside a message, SHA-1, and Ed25519, whose signed attributes OpenSSL 3.0
+// can't verify.
 package cms
 
 import (
@@ -30,12 +30,8 @@ const (
 	MaxAttributes   = 64 // of one signer, signed and unsigned each
 )
 
-// OIDData returns id-data (RFC 5652, Section 4), the content type of plain
-// octets.
-func OIDData() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1} }
-
 var (
-	oidData          = OIDData()
+	oidData          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 	oidSignedData    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
 	oidRSAEncryption = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidContentType   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
@@ -47,8 +43,8 @@ var (
 // verified before Verify says so, and then only for one signer; the
 // certificates and the unsigned attributes are never covered by a signature.
 type SignedData struct {
-	// ContentType is what the signature is over: OIDData, or a type of an
-	// application's own.
+	// ContentType is what the signature is over: id-data (1.2.840.113549.1.7.1)
+	// for plain octets, or a type of an application's own.
 	ContentType asn1.ObjectIdentifier
 
 	// Content is the DER element that was signed, with tag and length: an

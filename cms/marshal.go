@@ -41,6 +41,16 @@ func (sd *SignedData) marshal() ([]byte, error) {
 	return b.Bytes()
 }
 
+// wrap puts a ContentInfo around a SignedData.
+func wrap(signedData []byte) ([]byte, error) {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(oidSignedData)
+		b.AddASN1(context(0), func(b *cryptobyte.Builder) { b.AddBytes(signedData) })
+	})
+	return b.Bytes()
+}
+
 func (s *SignerInfo) marshal(b *cryptobyte.Builder) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		if s.Issuer != nil {

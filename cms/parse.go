@@ -2,6 +2,7 @@ package cms
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ const constructedOctetString = byte(cbasn1.OCTET_STRING) | 0x20
 // Parse reads a ContentInfo (RFC 5652, Section 3) that holds a SignedData, in
 // DER. It refuses indefinite lengths and other BER, trailing data, unknown
 // algorithms and versions, revocation lists, signed attributes that are not
-// sorted or stand twice, and what exceeds the limits of this package.
+// sorted or stand twice, and what exceeds the limits of this package. The result
+// shares its memory with der.
 func Parse(der []byte) (*SignedData, error) {
 	input := cryptobyte.String(der)
 	var info, content cryptobyte.String
@@ -120,7 +122,9 @@ func parseSignedData(der []byte) (*SignedData, error) {
 		sd.Certificates = append(sd.Certificates, certificate)
 	}
 
-	// 4. The signers.
+	// 4. The signers. Each one's hash must be listed before the content; whether
+	// with the same parameters, absent or NULL, does not matter.
+	var listed []crypto.Hash
 	for !digests.Empty() {
 		var alg cryptobyte.String
 		if len(sd.digestAlgorithms) == MaxSigners {
@@ -129,9 +133,11 @@ func parseSignedData(der []byte) (*SignedData, error) {
 		if !digests.ReadASN1Element(&alg, cbasn1.SEQUENCE) {
 			return nil, errors.New("the set of digest algorithms is malformed")
 		}
-		if _, err := parseDigestAlgorithm(alg); err != nil {
+		hash, err := parseDigestAlgorithm(alg)
+		if err != nil {
 			return nil, err
 		}
+		listed = append(listed, hash)
 		sd.digestAlgorithms = append(sd.digestAlgorithms, alg)
 	}
 	for !signers.Empty() {
@@ -146,9 +152,8 @@ func parseSignedData(der []byte) (*SignedData, error) {
 		if err != nil {
 			return nil, fmt.Errorf("signer %d: %w", len(sd.Signers)+1, err)
 		}
-		listed := func(alg []byte) bool { return bytes.Equal(alg, s.digestAlgorithm) }
-		if !slices.ContainsFunc(sd.digestAlgorithms, listed) {
-			return nil, fmt.Errorf("signer %d: its digest algorithm is not listed before the content", len(sd.Signers)+1)
+		if !slices.Contains(listed, s.Algorithm.Hash) {
+			return nil, fmt.Errorf("signer %d: %v is not listed before the content", len(sd.Signers)+1, s.Algorithm.Hash)
 		}
 		sd.Signers = append(sd.Signers, *s)
 	}
@@ -274,26 +279,26 @@ func checkSignedAttributes(attributes []Attribute, set []byte) error {
 }
 
 // parseDigestAlgorithm takes parameters both absent and NULL (RFC 5754, Section 2).
-func parseDigestAlgorithm(der cryptobyte.String) (asn1.ObjectIdentifier, error) {
+func parseDigestAlgorithm(der cryptobyte.String) (crypto.Hash, error) {
 	oid, ok := parseAlgorithm(der)
 	if !ok {
-		return nil, errors.New("a digest algorithm is malformed")
+		return 0, errors.New("a digest algorithm is malformed")
 	}
-	if spki.HashByOID(oid) == 0 {
-		return nil, fmt.Errorf("digest algorithm %v is not supported", oid)
+	hash := spki.HashByOID(oid)
+	if hash == 0 {
+		return 0, fmt.Errorf("digest algorithm %v is not supported", oid)
 	}
-	return oid, nil
+	return hash, nil
 }
 
 // parseAlgorithms tells the signature's algorithm, which together with the
 // digest's must mean one thing only. CMS writes PKCS#1 v1.5 as rsaEncryption,
 // whose hash is that of the digest (RFC 3370, Section 3.2).
 func parseAlgorithms(digest, signature cryptobyte.String) (spki.SignatureAlgorithm, error) {
-	oid, err := parseDigestAlgorithm(digest)
+	hash, err := parseDigestAlgorithm(digest)
 	if err != nil {
 		return spki.SignatureAlgorithm{}, err
 	}
-	hash := spki.HashByOID(oid)
 	if oid, ok := parseAlgorithm(signature); ok && oid.Equal(oidRSAEncryption) {
 		return spki.SignatureAlgorithm{Scheme: spki.PKCS1v15, Hash: hash}, nil
 	}

@@ -134,8 +134,10 @@ func sign(signer Signer, sd *SignedData, digest []byte, opts Options) ([]byte, e
 		return nil, err
 	}
 	sd.digestAlgorithms = [][]byte{s.digestAlgorithm}
-	sd.Certificates = slices.Clone(opts.Certificates)
-	slices.SortFunc(sd.Certificates, bytes.Compare)
+	if len(opts.Certificates) > 0 {
+		sd.Certificates = slices.Clone(opts.Certificates)
+		slices.SortFunc(sd.Certificates, bytes.Compare) // a SET OF in DER
+	}
 
 	// 3. Sign the attributes, or else the content.
 	if opts.NoAttributes {
@@ -167,61 +169,59 @@ func sign(signer Signer, sd *SignedData, digest []byte, opts Options) ([]byte, e
 	if opts.Bare {
 		return der, nil
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1ObjectIdentifier(oidSignedData)
-		b.AddASN1(context(0), func(b *cryptobyte.Builder) { b.AddBytes(der) })
-	})
-	return b.Bytes()
+	return wrap(der)
 }
 
 // signedAttributes returns the attributes to sign, in the order of DER.
 func signedAttributes(contentType asn1.ObjectIdentifier, digest []byte, opts Options) ([]Attribute, error) {
-	// 1. The values of contentType, messageDigest and signingTime.
-	var typeValue, digestValue, timeValue cryptobyte.Builder
+	// 1. Those that this package makes.
+	var typeValue, digestValue cryptobyte.Builder
 	typeValue.AddASN1ObjectIdentifier(contentType)
 	digestValue.AddASN1OctetString(digest)
-	own := []struct {
-		oid   asn1.ObjectIdentifier
-		value *cryptobyte.Builder
-	}{{oidContentType, &typeValue}, {oidMessageDigest, &digestValue}}
+	typeDER, err := typeValue.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("signed attribute contentType: %w", err)
+	}
+	attributes := []Attribute{
+		{Type: oidContentType, Values: [][]byte{typeDER}},
+		{Type: oidMessageDigest, Values: [][]byte{digestValue.BytesOrPanic()}},
+	}
 	if !opts.SigningTime.IsZero() {
-		t := opts.SigningTime.UTC()
-		if t.Year() >= 1950 && t.Year() < 2050 {
-			timeValue.AddASN1UTCTime(t)
-		} else {
-			timeValue.AddASN1GeneralizedTime(t)
+		der, err := marshalTime(opts.SigningTime)
+		if err != nil {
+			return nil, fmt.Errorf("signed attribute signingTime: %w", err)
 		}
-		own = append(own, struct {
-			oid   asn1.ObjectIdentifier
-			value *cryptobyte.Builder
-		}{oidSigningTime, &timeValue})
+		attributes = append(attributes, Attribute{Type: oidSigningTime, Values: [][]byte{der}})
 	}
 
 	// 2. The caller's, none of which may be one of them, or stand twice.
-	var attributes []Attribute
-	for _, a := range own {
-		der, err := a.value.Bytes()
-		if err != nil {
-			return nil, fmt.Errorf("signed attribute %v: %w", a.oid, err)
-		}
-		attributes = append(attributes, Attribute{Type: a.oid, Values: [][]byte{der}})
-	}
 	for _, a := range opts.Attributes {
 		for _, value := range a.Values {
 			if _, ok := contentOctets(value); !ok {
-				return nil, fmt.Errorf("signed attributes: a value of %v is not one DER element", a.Type)
+				return nil, fmt.Errorf("signed attribute %v: a value is not one DER element", a.Type)
 			}
 		}
 		if a.Type.Equal(oidSigningTime) {
-			return nil, errors.New("signed attributes: the signing time is given as an attribute")
+			return nil, errors.New("signed attribute signingTime: it goes into Options.SigningTime")
 		}
 		if slices.ContainsFunc(attributes, func(b Attribute) bool { return b.Type.Equal(a.Type) }) {
-			return nil, fmt.Errorf("signed attributes: %v stands twice", a.Type)
+			return nil, fmt.Errorf("signed attribute %v: it stands twice", a.Type)
 		}
 		attributes = append(attributes, Attribute{Type: a.Type, Values: slices.Clone(a.Values)})
 	}
 	return attributes, sortAttributes(attributes)
+}
+
+// marshalTime writes the value of a signing time: UTCTime from 1950 to 2049,
+// else GeneralizedTime (RFC 5652, Section 11.3).
+func marshalTime(t time.Time) ([]byte, error) {
+	var b cryptobyte.Builder
+	if t = t.UTC(); t.Year() >= 1950 && t.Year() < 2050 {
+		b.AddASN1UTCTime(t)
+	} else {
+		b.AddASN1GeneralizedTime(t)
+	}
+	return b.Bytes()
 }
 
 func digestAlgorithm(hash crypto.Hash, null bool) ([]byte, error) {

@@ -13,31 +13,38 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
 
-// Verify checks a signature of sd over its content, with the signer's key: of a
-// detached one over content, else over the content inside, and content must be
-// nil. The error wraps spki.ErrSignature when all is well formed but the
-// signature is not that key's.
+// Verify checks a detached signature over content, with the signer's key. The
+// error wraps spki.ErrSignature when all is well formed but the signature is
+// not that key's.
 func (sd *SignedData) Verify(signer *SignerInfo, pub crypto.PublicKey, content []byte) error {
-	if sd.Content != nil {
-		if content != nil {
-			return errors.New("CMS: content is given, but the message carries its own")
-		}
-		content, _ = contentOctets(sd.Content) // Parse has checked that it is an element
-	} else if content == nil {
-		return errors.New("CMS: the message is detached, and no content is given")
-	}
 	digest, err := sum(signer.Algorithm, content)
 	if err != nil {
 		return err
 	}
+	return sd.VerifyDigest(signer, pub, digest)
+}
+
+// VerifyDigest is Verify for a content that is already hashed with
+// signer.Algorithm.Hash.
+func (sd *SignedData) VerifyDigest(signer *SignerInfo, pub crypto.PublicKey, digest []byte) error {
+	if sd.Content != nil {
+		return errors.New("CMS: the signature is not detached: the message carries its content")
+	}
 	return sd.verifyDigest(signer, pub, digest)
 }
 
-// VerifyDigest is Verify for a detached signature over a content that is
-// already hashed with signer.Algorithm.Hash.
-func (sd *SignedData) VerifyDigest(signer *SignerInfo, pub crypto.PublicKey, digest []byte) error {
-	if sd.Content != nil {
-		return errors.New("CMS: a digest is given, but the message carries its content")
+// VerifyEmbedded is Verify for a message that carries its content.
+func (sd *SignedData) VerifyEmbedded(signer *SignerInfo, pub crypto.PublicKey) error {
+	if sd.Content == nil {
+		return errors.New("CMS: the signature is detached: the message does not carry its content")
+	}
+	octets, ok := contentOctets(sd.Content)
+	if !ok {
+		return errors.New("CMS: the content is not one DER element")
+	}
+	digest, err := sum(signer.Algorithm, octets)
+	if err != nil {
+		return err
 	}
 	return sd.verifyDigest(signer, pub, digest)
 }
@@ -121,15 +128,19 @@ func (s *SignerInfo) SigningTime() (time.Time, error) {
 	if err != nil {
 		return t, fmt.Errorf("CMS: attribute signingTime: %w", err)
 	}
-	ok := false
+	der, ok := value, false
 	switch {
 	case value.PeekASN1Tag(cbasn1.UTCTime):
 		ok = value.ReadASN1UTCTime(&t)
 	case value.PeekASN1Tag(cbasn1.GeneralizedTime):
 		ok = value.ReadASN1GeneralizedTime(&t)
 	}
-	if !ok || !value.Empty() {
+	if !ok {
 		return time.Time{}, errors.New("CMS: attribute signingTime: malformed")
+	}
+	// cryptobyte also takes times without seconds, and local ones.
+	if again, err := marshalTime(t); err != nil || !bytes.Equal(again, der) {
+		return time.Time{}, fmt.Errorf("CMS: attribute signingTime: %x is not in the form of RFC 5652, Section 11.3", []byte(der))
 	}
 	return t.UTC(), nil
 }
@@ -178,4 +189,17 @@ func (s *SignerInfo) String() string {
 		return fmt.Sprintf("the signer with key identifier %x", s.SubjectKeyID)
 	}
 	return fmt.Sprintf("the signer with serial %x", s.Serial)
+}
+
+// SignatureOID returns the OID that the message has for the signer's algorithm.
+// PKCS#1 v1.5 goes by two: rsaEncryption (RFC 3370, Section 3.2), and the one
+// that names the hash too (RFC 5754, Section 3.2), which the kernel does not know.
+func (s *SignerInfo) SignatureOID() asn1.ObjectIdentifier {
+	input := cryptobyte.String(s.signatureAlgorithm)
+	var alg cryptobyte.String
+	var oid asn1.ObjectIdentifier
+	if !input.ReadASN1(&alg, cbasn1.SEQUENCE) || !alg.ReadASN1ObjectIdentifier(&oid) {
+		return nil // Parse has refused that
+	}
+	return oid
 }

@@ -23,9 +23,10 @@ const MaxPassphrase = 1024
 // BUG: the secret and the derived keys stay in memory until the process ends;
 // Go moves and copies memory, so wiping would promise more than it keeps.
 type Passphrase struct {
-	// The one pointer keeps the secret out of fmt, which prints the fields of
-	// values that it reaches through unexported fields, but not behind pointers.
-	state *passphraseState
+	// A function keeps the secret from reflection: reached through an unexported
+	// field of another struct, fmt calls no method of ours, prints fields, and
+	// for a verb that does not fit a pointer even follows it.
+	state func() *passphraseState
 }
 
 type passphraseState struct {
@@ -43,6 +44,8 @@ type passphraseState struct {
 	derived map[kdf]func() ([]byte, error)
 }
 
+var errNoPassphrase = errors.New("passphrase: it was not made by NewPassphrase")
+
 // NewPassphrase copies a secret of 1 to MaxPassphrase octets.
 func NewPassphrase(secret []byte) (*Passphrase, error) {
 	if len(secret) == 0 {
@@ -55,20 +58,21 @@ func NewPassphrase(secret []byte) (*Passphrase, error) {
 	if _, err := rand.Read(salt); err != nil {
 		return nil, fmt.Errorf("passphrase: drawing a salt: %w", err)
 	}
-	return &Passphrase{&passphraseState{
+	state := &passphraseState{
 		secret:  bytes.Clone(secret),
 		salt:    salt,
 		derived: make(map[kdf]func() ([]byte, error)),
-	}}, nil
+	}
+	return &Passphrase{func() *passphraseState { return state }}, nil
 }
 
 // derive returns the key that k makes of the passphrase, and computes it at
 // most once, also when called concurrently.
 func (p *Passphrase) derive(k kdf) ([]byte, error) {
-	s := p.state
-	if s == nil {
-		return nil, errors.New("passphrase: it was not made by NewPassphrase")
+	if p.state == nil {
+		return nil, errNoPassphrase
 	}
+	s := p.state()
 	s.mu.Lock()
 	once, ok := s.derived[k]
 	if !ok {

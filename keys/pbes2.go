@@ -8,7 +8,6 @@ import (
 	"crypto/des"
 	"crypto/rand"
 	"encoding/asn1"
-	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -53,9 +52,9 @@ func seal(plain []byte, p *Passphrase) ([]byte, error) {
 	// 1. Derive the key; p remembers it for the next file.
 	c := ciphers[0]
 	if p.state == nil {
-		return nil, errors.New("passphrase: it was not made by NewPassphrase")
+		return nil, errNoPassphrase
 	}
-	k := kdf{salt: string(p.state.salt), keyLength: c.keyLength, prf: crypto.SHA256, iterations: iterations}
+	k := kdf{salt: string(p.state().salt), keyLength: c.keyLength, prf: crypto.SHA256, iterations: iterations}
 	key, err := p.derive(k)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting a key: %w", err)

@@ -30,9 +30,12 @@ var (
 
 // Tags of the optional fields of OneAsymmetricKey and ECPrivateKey.
 var (
-	tag0           = cbasn1.Tag(0).ContextSpecific().Constructed()
-	tag1           = cbasn1.Tag(1).ContextSpecific().Constructed()
-	tag1Primitive  = cbasn1.Tag(1).ContextSpecific()
+	tag0          = cbasn1.Tag(0).ContextSpecific().Constructed()
+	tag1          = cbasn1.Tag(1).ContextSpecific().Constructed()
+	tag1Primitive = cbasn1.Tag(1).ContextSpecific()
+)
+
+var (
 	errMalformed   = errors.New("malformed")
 	errKeyMismatch = errors.New("the public key in it belongs to another private key")
 )
@@ -51,6 +54,9 @@ func MarshalPKCS8(signer crypto.Signer) ([]byte, error) {
 		inner, ok := key.Signer.(*rsa.PrivateKey)
 		if !ok {
 			return nil, fmt.Errorf("private key: a signer of type %T can't be exported", key.Signer)
+		}
+		if _, err := spki.MarshalPublicKey(key.Public()); err != nil { // checks key.Params
+			return nil, fmt.Errorf("private key: %w", err)
 		}
 		return marshalPrivateKeyInfo(key.Public().(*spki.PSSPublicKey).AlgorithmIdentifier(), x509.MarshalPKCS1PrivateKey(inner))
 	default:
@@ -71,8 +77,9 @@ func marshalPrivateKeyInfo(algorithm, key []byte) ([]byte, error) {
 // ParsePKCS8 reads a DER PrivateKeyInfo or OneAsymmetricKey (RFC 5958, Section
 // 2) into a signer of the types that Generate makes. Attributes are skipped; a
 // public key beside the private one must belong to it. It refuses trailing
-// data, RSA keys above spki.MaxRSABits or with more than two primes, and keys
-// that fail rsa.PrivateKey.Validate.
+// data, and RSA keys that have more than two primes, fail
+// rsa.PrivateKey.Validate, or have a public key that spki.ParsePublicKey
+// refuses. Weak keys from 512 bits on are read; what may sign is decided elsewhere.
 func ParsePKCS8(der []byte) (crypto.Signer, error) {
 	// 1. Take the structure apart.
 	input := cryptobyte.String(der)
@@ -87,8 +94,11 @@ func ParsePKCS8(der []byte) (crypto.Signer, error) {
 		!info.ReadOptionalASN1(&public, &hasPublic, tag1Primitive) || !info.Empty() {
 		return nil, errors.New("private key: not a PKCS#8 PrivateKeyInfo")
 	}
-	if version != 0 && version != 1 || hasPublic && version == 0 {
-		return nil, fmt.Errorf("private key: PKCS#8 version %d is not supported or has no such fields", version)
+	if version != 0 && version != 1 {
+		return nil, fmt.Errorf("private key: PKCS#8 version %d is not supported", version)
+	}
+	if hasPublic && version == 0 {
+		return nil, errors.New("private key: PKCS#8 version 0 has no public key field")
 	}
 
 	// 2. Read the key.
@@ -186,8 +196,13 @@ func parseRSA(der []byte) (*rsa.PrivateKey, error) {
 	if err := key.Validate(); err != nil {
 		return nil, fmt.Errorf("RSA: %v", err)
 	}
-	if key.N.BitLen() > spki.MaxRSABits {
-		return nil, fmt.Errorf("RSA: the modulus is longer than %d bits", spki.MaxRSABits)
+	// A key is of no use if others refuse its public half.
+	public, err := spki.MarshalPublicKey(&key.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("RSA: %w", err)
+	}
+	if _, err := spki.ParsePublicKey(public); err != nil {
+		return nil, fmt.Errorf("RSA: %w", err)
 	}
 	return key, nil
 }

@@ -170,7 +170,16 @@ func CheckAdopted(dir string, now time.Time) ([]Finding, error) {
 		chains[c.name] = certs
 		helpers = append(helpers, certs...)
 	}
+	text, err := developmentPlan(spki.KeyType{})
+	if err != nil {
+		return nil, err
+	}
+	model, err := Load(FileName, text)
+	if err != nil {
+		return nil, err
+	}
 	ring := newKeyring(dir)
+	var locked []string
 	for _, c := range contract {
 		certs := chains[c.name]
 		if certs == nil {
@@ -186,39 +195,64 @@ func CheckAdopted(dir string, now time.Time) ([]Finding, error) {
 			continue
 		}
 		out.expiry(c.name, certs[0], now)
-		out.adoptedKey(ring, dir, c.name, certs[0])
+		out.consumers(model, c.name, certs[0].KeyType())
+		if !out.adoptedKey(ring, dir, c.name, certs[0]) {
+			locked = append(locked, c.name)
+		}
 	}
+	out.locked(locked)
 	return out.list, nil
 }
 
-// adoptedKey checks NAME.key, if it is there, as far as it opens.
-func (out *findings) adoptedKey(ring *keyring, dir, name string, cert *ca.Certificate) {
+// consumers checks that a key is not weak, and that those who verify what the
+// entry of this name signs in the platform's build can read it.
+func (out *findings) consumers(model *Plan, name string, t spki.KeyType) {
+	if (t.Kind == spki.RSA || t.Kind == spki.RSAPSS) && t.Bits < 2048 {
+		out.add(Bad, name, "its key has only %d bits", t.Bits)
+	}
+	e := model.Entry(name)
+	if e == nil {
+		return
+	}
+	is := *e
+	is.KeyType = t
+	for _, artifact := range e.Signs {
+		if err := model.target(artifactTarget(artifact)).check(&is, &is); err != nil {
+			out.add(Bad, name, "%v", err)
+			return
+		}
+	}
+}
+
+// adoptedKey checks NAME.key, if it is there. It returns false if the key is
+// encrypted and could not be opened.
+func (out *findings) adoptedKey(ring *keyring, dir, name string, cert *ca.Certificate) bool {
 	uri, err := keys.FileURI(name + ".key")
 	if err != nil {
 		out.add(Bad, name, "%v", err)
-		return
+		return true
 	}
-	e := &Entry{Name: name, Key: uri, KeyType: cert.KeyType(), Passphrase: keys.Source{Env: testPassphrase, Optional: true}}
-	f, err := readFile(filepath.Join(dir, name+".key"), keys.MaxFileSize)
+	f, err := readFile(uri.FilePath(dir), keys.MaxFileSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
+		return true
 	}
 	if err != nil {
 		out.add(Bad, name, "key: %v", err)
-		return
+		return true
 	}
 	if f.Mode.Perm()&0o077 != 0 {
 		out.add(Warn, name, "%s.key has mode %04o: others can read it; chmod 600", name, f.Mode.Perm())
 	}
-	signer, err := ring.signer(e)
+	signer, err := ring.signer(&Entry{Name: name, Key: uri, KeyType: cert.KeyType(), Passphrase: keys.Source{Env: testPassphrase, Optional: true}})
 	switch {
 	case errors.Is(err, keys.ErrPassphraseNeeded):
-		out.add(Note, name, "the key is encrypted, and $%s is not set: not checked against the certificate", testPassphrase)
+		return false
 	case err != nil:
 		out.add(Bad, name, "%v", err)
 	case !spki.Equal(signer.Public(), cert.Key):
 		out.add(Bad, name, "%s.key is not the key of %s.cert", name, name)
 	}
+	return true
 }
 
 // adoptedKeyType refuses a key type that the roots of a PKI made elsewhere don't

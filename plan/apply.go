@@ -38,12 +38,12 @@ type Options struct {
 // Preview returns the plan of a PKI directory and the steps that Apply would
 // take, and changes nothing.
 func Preview(ctx context.Context, dir string, demand Demand) (*Plan, []Step, error) {
-	r, err := open(ctx, dir)
+	p, err := Open(ctx, dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	steps, err := r.plan.Steps(r.have, demand)
-	return r.plan, steps, err
+	steps, err := p.Plan.Steps(p.Have, demand)
+	return p.Plan, steps, err
 }
 
 // Apply makes the PKI in dir what its pki.yaml says, and returns the steps that
@@ -62,12 +62,9 @@ func Apply(ctx context.Context, dir string, o Options) ([]Step, error) {
 
 // run is one Apply on its way.
 type run struct {
-	dir  string
-	o    Options
-	plan *Plan
-	have Inventory
-	ring *keyring
-	db   *store.DB
+	*PKI
+	o  Options
+	db *store.DB
 
 	linter  *ca.Linter
 	issuers map[string]*ca.Issuer
@@ -77,29 +74,12 @@ type run struct {
 	created []string // files that this run made and the store doesn't need yet
 }
 
-// open loads the plan and takes the inventory.
-func open(ctx context.Context, dir string) (*run, error) {
-	r := &run{dir: dir, ring: newKeyring(dir)}
-	path := filepath.Join(dir, FileName)
-	f, err := readFile(path, maxFile)
-	if err != nil {
-		return nil, err
-	}
-	if r.plan, err = Load(path, f.Content); err != nil {
-		return nil, err
-	}
-	// Reading needs no right to write, so that nothing to do is nothing done.
-	db, err := store.OpenReadOnly(ctx, filepath.Join(dir, StoreName))
-	if errors.Is(err, fs.ErrNotExist) {
-		r.have, err = takeInventory(ctx, r.plan, dir, nil)
-		return r, err
-	}
-	if err != nil {
-		return nil, err
-	}
-	r.have, err = takeInventory(ctx, r.plan, dir, db)
-	return r, errors.Join(err, db.Close())
-}
+// What a run may need on the disk, in octets: the store with its journal, and for
+// each step a file and rows.
+const (
+	spaceBase = 256 << 10
+	spaceStep = 16 << 10
+)
 
 // apply is Apply under the caller's lock.
 func apply(ctx context.Context, dir string, o Options) (steps []Step, err error) {
@@ -107,16 +87,19 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	if err := recoverStore(ctx, dir); err != nil {
 		return nil, err
 	}
-	r, err := open(ctx, dir)
+	p, err := Open(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	r.o = o
+	r := &run{PKI: p, o: o}
 	if err := r.sweep(); err != nil {
 		return nil, err
 	}
-	steps, err = r.plan.Steps(r.have, o.Demand)
+	steps, err = r.Plan.Steps(r.Have, o.Demand)
 	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	if err := durable.CheckSpace(dir, spaceBase+spaceStep*int64(len(steps)), int64(len(steps))+4); err != nil {
 		return nil, err
 	}
 	r.total, r.now, r.issuers = len(steps), o.Now().UTC().Truncate(time.Second), map[string]*ca.Issuer{}
@@ -125,7 +108,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	}
 	// 2. Keys. They are made first, and written when all are there: whatever
 	// fails before leaves nothing behind.
-	storePath := filepath.Join(dir, StoreName)
+	storePath := StorePath(dir)
 	if _, err := os.Lstat(storePath); errors.Is(err, fs.ErrNotExist) {
 		r.created = append(r.created, storePath)
 	}
@@ -170,7 +153,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 // recoverStore rolls back a transaction in which a process was killed: its
 // journal keeps the store from being opened for reading only.
 func recoverStore(ctx context.Context, dir string) error {
-	path := filepath.Join(dir, StoreName)
+	path := StorePath(dir)
 	if _, err := os.Lstat(path + "-journal"); err != nil {
 		return nil
 	}
@@ -183,12 +166,12 @@ func recoverStore(ctx context.Context, dir string) error {
 
 // sweep removes what killed runs left in the directories of this PKI.
 func (r *run) sweep() error {
-	dirs := map[string]bool{r.dir: true}
-	for _, e := range r.plan.Entries {
-		dirs[filepath.Dir(e.Key.FilePath(r.dir))] = true
+	dirs := map[string]bool{r.Dir: true}
+	for _, e := range r.Plan.Entries {
+		dirs[filepath.Dir(e.Key.FilePath(r.Dir))] = true
 	}
-	for _, f := range r.plan.Published {
-		dirs[filepath.Dir(filepath.Join(r.dir, filepath.FromSlash(f.File)))] = true
+	for _, f := range r.Plan.Published {
+		dirs[filepath.Dir(filepath.Join(r.Dir, filepath.FromSlash(f.File)))] = true
 	}
 	for dir := range dirs {
 		if err := durable.Sweep(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -230,7 +213,7 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 			return err
 		}
 	}
-	if err := r.private(r.dir); err != nil {
+	if err := r.private(r.Dir); err != nil {
 		return err
 	}
 	signers, err := keys.GenerateAll(ctx, types, func(i int) { r.progress(Step{Kind: GenerateKey, Entry: entries[i]}) })
@@ -242,7 +225,7 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 		if err != nil {
 			return err
 		}
-		path := e.Key.FilePath(r.dir)
+		path := e.Key.FilePath(r.Dir)
 		if err := r.mkdir(filepath.Dir(path)); err != nil {
 			return err
 		}
@@ -250,7 +233,7 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 			return fmt.Errorf("key of %s: %w", e.Name, err)
 		}
 		r.created = append(r.created, path)
-		r.have.Keys[e.Name] = KeyFile{File{pem, 0o600}, e.KeyType}
+		r.Have.Keys[e.Name] = KeyFile{File{pem, 0o600}, e.KeyType}
 	}
 	return nil
 }
@@ -334,7 +317,7 @@ func (r *run) issue(ctx context.Context, level []Step) error {
 		return fmt.Errorf("recording the certificates: %w", err)
 	}
 	for i, s := range level {
-		r.have.Certificates[s.Entry.Name] = certs[i]
+		r.Have.Certificates[s.Entry.Name] = certs[i]
 		delete(r.issuers, s.Entry.Name) // an issuer with a new certificate
 		r.progress(s)
 	}
@@ -353,7 +336,7 @@ func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
 	if i := r.issuers[by.Name]; i != nil {
 		return i, nil
 	}
-	i, err := ca.NewIssuer(by.Name, r.have.Certificates[by.Name], signer, by.Algorithm, r.linter)
+	i, err := ca.NewIssuer(by.Name, r.Have.Certificates[by.Name], signer, by.Algorithm, r.linter)
 	if err != nil {
 		return nil, err
 	}
@@ -363,7 +346,7 @@ func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
 
 func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
 	var public crypto.PublicKey
-	if c := r.have.Certificates[e.Name]; c != nil {
+	if c := r.Have.Certificates[e.Name]; c != nil {
 		public = c.Key // issued again: the key may be far away
 	} else {
 		signer, err := r.ring.signer(e)
@@ -384,14 +367,14 @@ func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
 
 func (r *run) signVariable(ctx context.Context, s Step) error {
 	v := s.Variable
-	if r.have.Owner == "" {
+	if r.Have.Owner == "" {
 		owner := uefi.NewGUID().String()
 		if err := r.db.SetSetting(ctx, r.o.Actor, ownerSetting, owner); err != nil {
 			return err
 		}
-		r.have.Owner = owner
+		r.Have.Owner = owner
 	}
-	content, err := v.database(r.have.Certificates, r.have.Owner)
+	content, err := v.database(r.Have.Certificates, r.Have.Owner)
 	if err != nil {
 		return err
 	}
@@ -404,11 +387,11 @@ func (r *run) signVariable(ctx context.Context, s Step) error {
 		return err
 	}
 	var last time.Time
-	if before, ok := r.have.Variables[v.Name]; ok {
+	if before, ok := r.Have.Variables[v.Name]; ok {
 		last = before.Time
 	}
 	update := uefi.Update{Variable: v.Variable, Time: uefi.NextTime(r.now, last), Value: value}
-	cert := r.have.Certificates[v.Signer.Name]
+	cert := r.Have.Certificates[v.Signer.Name]
 	raw, err := uefi.SignVariable(update, signer, cert.Raw)
 	if err != nil {
 		return fmt.Errorf("variable %s: %w", v.Name, err)
@@ -431,17 +414,17 @@ func (r *run) signVariable(ctx context.Context, s Step) error {
 	if err != nil {
 		return fmt.Errorf("recording the variable %s: %w", v.Name, err)
 	}
-	r.have.Variables[v.Name] = SignedVariable{auth, raw}
+	r.Have.Variables[v.Name] = SignedVariable{auth, raw}
 	r.progress(s)
 	return nil
 }
 
 func (r *run) publish(s Step) error {
-	content, err := s.Published.render(r.have)
+	content, err := s.Published.render(r.Have)
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(r.dir, filepath.FromSlash(s.Published.File))
+	path := filepath.Join(r.Dir, filepath.FromSlash(s.Published.File))
 	if err := r.mkdir(filepath.Dir(path)); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"tmpki/ca"
@@ -67,11 +68,11 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		list, err := CheckAdopted(dir, now)
 		return append(out.list, list...), err
 	}
-	r, err := open(ctx, dir)
+	r, err := Open(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	if r.plan.Name == Development {
+	if r.Plan.Name == Development {
 		out.add(Note, "pki", "a development PKI: keys in files, fit for building and testing, not for devices in the field")
 	}
 	// 1. The record.
@@ -79,7 +80,7 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		return nil, err
 	}
 	// 2. What apply would do.
-	steps, err := r.plan.Steps(r.have, Demand{})
+	steps, err := r.Plan.Steps(r.Have, Demand{})
 	if err != nil {
 		out.add(Bad, "pki", "%v", err)
 	}
@@ -95,11 +96,18 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		out.add(level, s.Name(), "%s", text)
 	}
 	// 3. Certificates and keys.
-	for _, e := range r.plan.Entries {
-		if c := r.have.Certificates[e.Name]; c != nil {
-			out.certificate(r, e, c, now)
+	var locked []string
+	for _, e := range r.Plan.Entries {
+		c := r.Have.Certificates[e.Name]
+		if c == nil {
+			continue
+		}
+		out.certificate(r, e, c, now)
+		if e.TwinOf == nil && !out.key(r, e, c) {
+			locked = append(locked, e.Name)
 		}
 	}
+	out.locked(locked)
 	// 4. Files and directories.
 	out.modes(r)
 	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {
@@ -116,7 +124,7 @@ func abs(dir string) string {
 }
 
 func (f *findings) store(ctx context.Context, dir string) error {
-	db, err := store.OpenReadOnly(ctx, filepath.Join(dir, StoreName))
+	db, err := store.OpenReadOnly(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
 		return nil
@@ -138,17 +146,17 @@ func (f *findings) store(ctx context.Context, dir string) error {
 	return nil
 }
 
-// certificate checks one certificate of the plan, and its key.
-func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Time) {
+// certificate checks one certificate of the plan.
+func (f *findings) certificate(r *PKI, e *Entry, c *ca.Certificate, now time.Time) {
 	root := e
 	var helpers []*ca.Certificate
 	for _, i := range e.Chain()[1:] {
-		if ic := r.have.Certificates[i.Name]; ic != nil {
+		if ic := r.Have.Certificates[i.Name]; ic != nil {
 			helpers = append(helpers, ic)
 		}
 		root = i
 	}
-	rootCert := r.have.Certificates[root.Name]
+	rootCert := r.Have.Certificates[root.Name]
 	if rootCert == nil {
 		f.add(Bad, e.Name, "its root %s has no certificate", root.Name)
 		return
@@ -157,23 +165,25 @@ func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Tim
 		f.add(Bad, e.Name, "%v", err)
 	}
 	f.expiry(e.Name, c, now)
-	if e.TwinOf != nil {
-		return
-	}
-	key, ok := r.have.Keys[e.Name]
+}
+
+// key checks the private key of a certificate. It returns false if that is
+// encrypted and could not be opened.
+func (f *findings) key(r *PKI, e *Entry, c *ca.Certificate) bool {
+	key, ok := r.Have.Keys[e.Name]
 	if !ok {
 		if e.Custody == Online {
 			f.add(Bad, e.Name, "its key is not at %s", e.Key)
 		} else {
 			f.add(Note, e.Name, "its key is %s, not here", e.Custody)
 		}
-		return
+		return true
 	}
 	if e.Custody != Online {
-		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.dir))
+		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.Dir))
 	}
 	if key.Mode.Perm()&0o077 != 0 {
-		f.add(Bad, e.Name, "its key has mode %04o: others can read it; chmod 600 %s", key.Mode.Perm(), e.Key.FilePath(r.dir))
+		f.add(Bad, e.Name, "its key has mode %04o: others can read it; chmod 600 %s", key.Mode.Perm(), e.Key.FilePath(r.Dir))
 	}
 	if key.Type != (spki.KeyType{}) && !e.NoPassphrase && !e.Passphrase.Optional {
 		f.add(Bad, e.Name, "its key is not encrypted, but the plan wants a passphrase")
@@ -183,25 +193,33 @@ func (f *findings) certificate(r *run, e *Entry, c *ca.Certificate, now time.Tim
 	signer, err := r.ring.signer(&quiet)
 	switch {
 	case errors.Is(err, keys.ErrPassphraseNeeded):
-		f.add(Note, e.Name, "its key is encrypted and no passphrase is at hand: not checked against the certificate")
+		return false
 	case err != nil:
 		f.add(Bad, e.Name, "%v", err)
 	case !spki.Equal(signer.Public(), c.Key):
 		f.add(Bad, e.Name, "the key at %s is not the key of its certificate", e.Key)
 	}
+	return true
+}
+
+// locked tells which keys could not be held against their certificates.
+func (f *findings) locked(names []string) {
+	if len(names) > 0 {
+		f.add(Note, "pki", "encrypted keys were not opened, as their passphrase is not at hand: %s", strings.Join(names, ", "))
+	}
 }
 
 // modes checks who may read directories with keys in them, and strays.
-func (f *findings) modes(r *run) {
-	dirs := map[string]bool{r.dir: true}
-	for _, e := range r.plan.Entries {
-		if _, ok := r.have.Keys[e.Name]; ok {
-			dirs[filepath.Dir(e.Key.FilePath(r.dir))] = true
+func (f *findings) modes(r *PKI) {
+	dirs := map[string]bool{r.Dir: true}
+	for _, e := range r.Plan.Entries {
+		if _, ok := r.Have.Keys[e.Name]; ok {
+			dirs[filepath.Dir(e.Key.FilePath(r.Dir))] = true
 		}
 	}
-	for _, p := range r.plan.Published {
-		if _, ok := r.have.Files[p.File]; ok && p.Form == FormKeyCertificate {
-			dirs[filepath.Dir(filepath.Join(r.dir, filepath.FromSlash(p.File)))] = true
+	for _, p := range r.Plan.Published {
+		if _, ok := r.Have.Files[p.File]; ok && p.Form == FormKeyCertificate {
+			dirs[filepath.Dir(filepath.Join(r.Dir, filepath.FromSlash(p.File)))] = true
 		}
 	}
 	for _, dir := range sortedKeys(dirs) {

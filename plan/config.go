@@ -17,6 +17,7 @@ type fileConfig struct {
 	Authorities  map[string]entryConfig     `yaml:"authorities"`
 	Certificates map[string]entryConfig     `yaml:"certificates"`
 	Anchors      map[string]anchorConfig    `yaml:"anchors"`
+	Signers      map[string]string          `yaml:"signers"` // artifact: entry
 	UEFI         *uefiConfig                `yaml:"uefi"`
 	Publish      map[string]publishedConfig `yaml:"publish"`
 }

@@ -35,7 +35,8 @@ type Plan struct {
 	Published []Published // in the order of the file
 	Targets   []Target
 
-	byName map[string]*Entry
+	signers map[string]string // artifact: name of an entry, which may hold {name}
+	byName  map[string]*Entry
 }
 
 // Kind is what an entry is.
@@ -161,7 +162,7 @@ func Load(file string, data []byte) (*Plan, error) {
 		return nil, err
 	}
 	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, byName: map[string]*Entry{}}}
-	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.limits, l.publish} {
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.limits, l.signers, l.publish} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -636,6 +637,57 @@ func (l *loader) limits() error {
 		subjects[a.Subject.Canonical()] = a
 	}
 	return nil
+}
+
+// signers checks who signs what by default.
+func (l *loader) signers() error {
+	l.plan.signers = l.config.Signers
+	for _, artifact := range sortedKeys(l.config.Signers) {
+		key, name := "signers."+artifact, l.config.Signers[artifact]
+		if err := checkArtifacts([]string{artifact}); err != nil {
+			return l.doc.fail(key, err)
+		}
+		if strings.Contains(name, "{name}") {
+			if artifact != "guestos" {
+				return l.doc.fail(key, errors.New("{name} is for guestos only: it stands for the name in the config"))
+			}
+			continue
+		}
+		e := l.plan.byName[name]
+		if e == nil {
+			return l.doc.fail(key, fmt.Errorf("%q is not an entry of this plan", name))
+		}
+		if !slices.Contains(e.Signs, artifact) {
+			return l.doc.fail(key, fmt.Errorf("%s does not sign %s: see its signs", name, artifact))
+		}
+	}
+	return nil
+}
+
+// DefaultSigner returns the entry that signs a kind of artifact unless another
+// is asked for. guestos is the name in the config of a GuestOS.
+func (p *Plan) DefaultSigner(artifact, guestos string) (*Entry, error) {
+	name, ok := p.signers[artifact]
+	if !ok {
+		return nil, fmt.Errorf("the plan names no signer for %s: put one under signers, or use --as", artifact)
+	}
+	name = strings.ReplaceAll(name, "{name}", guestos)
+	e := p.byName[name]
+	if e == nil {
+		return nil, fmt.Errorf("the plan has no entry %q to sign %s: add it under certificates, or use --as", name, artifact)
+	}
+	return e, e.MaySign(artifact)
+}
+
+// MaySign reports, as an error, that the entry is not for a kind of artifact.
+func (e *Entry) MaySign(artifact string) error {
+	if slices.Contains(e.Signs, artifact) {
+		return nil
+	}
+	if len(e.Signs) == 0 {
+		return fmt.Errorf("%s signs no artifacts: see signs in the plan", e.Name)
+	}
+	return fmt.Errorf("%s signs %s, not %s: see signs in the plan", e.Name, strings.Join(e.Signs, ", "), artifact)
 }
 
 func days(e *Entry) string { return fmt.Sprintf("%dd", int(e.Profile.Validity().Hours()/24)) }

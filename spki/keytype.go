@@ -37,7 +37,7 @@ func ParseKeyType(s string) (KeyType, error) {
 	switch name {
 	case "rsa", "rsa-pss":
 		bits, err := strconv.Atoi(arg)
-		if err != nil || (bits != 2048 && bits != 3072 && bits != 4096) {
+		if err != nil || strconv.Itoa(bits) != arg || (bits != 2048 && bits != 3072 && bits != 4096) {
 			return KeyType{}, fmt.Errorf("key type %q: the size must be 2048, 3072 or 4096", s)
 		}
 		if name == "rsa-pss" {

@@ -20,13 +20,22 @@ type PSSParams struct {
 // maxSaltLength is what fits beside the shortest hash in the largest key.
 const maxSaltLength = MaxRSABits/8 - 32 - 2
 
+// check reports, as an error, parameters that parsePSSParams would refuse. No
+// parameters (nil) are fine: the key is not restricted.
+func (p *PSSParams) check() error {
+	if p != nil && (HashOID(p.Hash) == nil || p.SaltLength < 0 || p.SaltLength > maxSaltLength) {
+		return fmt.Errorf("RSASSA-PSS parameters: hash %v with a salt of %d is not supported", p.Hash, p.SaltLength)
+	}
+	return nil
+}
+
 func (p *PSSParams) marshal(b *cryptobyte.Builder) {
-	tag := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
-	oid := HashOID(p.Hash)
-	if oid == nil || p.SaltLength < 0 {
-		b.SetError(fmt.Errorf("RSASSA-PSS parameters: hash %v, salt %d", p.Hash, p.SaltLength))
+	if err := p.check(); err != nil {
+		b.SetError(err)
 		return
 	}
+	tag := func(n uint8) cbasn1.Tag { return cbasn1.Tag(n).ContextSpecific().Constructed() }
+	oid := HashOID(p.Hash)
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(tag(0), func(b *cryptobyte.Builder) { addAlgorithm(b, oid, true) })
 		b.AddASN1(tag(1), func(b *cryptobyte.Builder) {
@@ -76,6 +85,10 @@ func parsePSSParams(der cryptobyte.String) (*PSSParams, error) {
 		p.SaltLength < 0 || p.SaltLength > maxSaltLength) {
 		return bad("the salt length is out of range")
 	}
+	if hasSalt && p.SaltLength == 20 {
+		return bad("not DER: the salt length is the default and still there")
+	}
+	// RFC 4055, Section 3.1: the trailer field is never written, and is read.
 	if trailer := 1; hasTrailer && (!trailerField.ReadASN1Integer(&trailer) || !trailerField.Empty() || trailer != 1) {
 		return bad("the trailer field is not 1")
 	}

@@ -146,6 +146,9 @@ func (a SignatureAlgorithm) Marshal() ([]byte, error) {
 			return b.Bytes()
 		case PSS:
 			key := PSSPublicKey{Params: &PSSParams{Hash: a.Hash, SaltLength: a.SaltLength}}
+			if err := key.Params.check(); err != nil {
+				return nil, fmt.Errorf("signature algorithm: %w", err)
+			}
 			return key.AlgorithmIdentifier(), nil
 		}
 	}
@@ -220,7 +223,7 @@ func (a SignatureAlgorithm) Fits(pub crypto.PublicKey) error {
 		}
 		return fmt.Errorf("%v does not fit a key of type %v", a, t)
 	}
-	if HashName(a.Hash) == "" && a.Scheme != EdDSA {
+	if a.Scheme == EdDSA && a.Hash != 0 || a.Scheme != EdDSA && HashName(a.Hash) == "" {
 		return fmt.Errorf("%v: the hash is not supported", a)
 	}
 	// crypto/rsa takes a salt length of 0 for "whatever the signature says".
@@ -255,6 +258,10 @@ func (a SignatureAlgorithm) Verify(pub crypto.PublicKey, message, signature []by
 func (a SignatureAlgorithm) VerifyDigest(pub crypto.PublicKey, digest, signature []byte) error {
 	if err := a.Fits(pub); err != nil {
 		return err
+	}
+	// crypto/ecdsa cuts a digest to the size of the curve, so it takes any length.
+	if a.Scheme != EdDSA && len(digest) != a.Hash.Size() {
+		return fmt.Errorf("verifying %v: digest of %d octets", a, len(digest))
 	}
 	ok := false
 	switch a.Scheme {
@@ -342,10 +349,23 @@ func (s *PSSSigner) Public() crypto.PublicKey {
 }
 
 // Sign makes a PSS signature; it refuses options that are not *rsa.PSSOptions,
-// so that no caller gets PKCS#1 v1.5 out of a PSS key by accident.
+// so that no caller gets PKCS#1 v1.5 out of a PSS key by accident, and those
+// that Params do not allow. rsa.PSSSaltLengthAuto is refused where Params are
+// set, since what it gives depends on the signer.
 func (s *PSSSigner) Sign(random io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if _, ok := opts.(*rsa.PSSOptions); !ok {
+	pss, ok := opts.(*rsa.PSSOptions)
+	if !ok {
 		return nil, errors.New("an id-RSASSA-PSS key makes PSS signatures only")
+	}
+	if s.Params != nil {
+		salt := pss.SaltLength
+		if salt == rsa.PSSSaltLengthEqualsHash {
+			salt = s.Params.Hash.Size()
+		}
+		a := SignatureAlgorithm{Scheme: PSS, Hash: pss.HashFunc(), SaltLength: salt}
+		if err := a.Fits(s.Public()); err != nil {
+			return nil, err
+		}
 	}
 	return s.Signer.Sign(random, digest, opts)
 }

@@ -9,6 +9,7 @@
 package spki
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -55,11 +56,11 @@ func (k *PSSPublicKey) Equal(x crypto.PublicKey) bool {
 
 // ParsePublicKey reads a DER SubjectPublicKeyInfo. It returns *rsa.PublicKey,
 // *PSSPublicKey, *ecdsa.PublicKey (P-256, P-384, P-521) or ed25519.PublicKey,
-// and an error for any other key, for trailing data, and for RSA keys outside
-// 512 to MaxRSABits bits.
+// and an error for any other key, for what is not DER, for trailing data, and for
+// RSA keys outside 512 to MaxRSABits bits or with an even modulus or exponent.
 func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
 	input := cryptobyte.String(der)
-	var info, alg, params cryptobyte.String
+	var info, alg cryptobyte.String
 	var oid asn1.ObjectIdentifier
 	var bits asn1.BitString
 	if !input.ReadASN1(&info, cbasn1.SEQUENCE) || !input.Empty() ||
@@ -68,28 +69,40 @@ func ParsePublicKey(der []byte) (crypto.PublicKey, error) {
 		!info.ReadASN1BitString(&bits) || !info.Empty() {
 		return nil, errors.New("public key: not a SubjectPublicKeyInfo")
 	}
-	params = alg
+	if bits.BitLength%8 != 0 {
+		return nil, errors.New("public key: not a whole number of octets")
+	}
 	if !oid.Equal(oidRSASSAPSS) {
 		pub, err := x509.ParsePKIXPublicKey(der)
 		if err != nil {
 			return nil, fmt.Errorf("public key: %v", err)
 		}
-		return pub, checkPublicKey(pub)
-	}
-	if bits.BitLength%8 != 0 {
-		return nil, errors.New("public key: RSA key is not a whole number of octets")
+		if err := checkPublicKey(pub); err != nil {
+			return nil, err
+		}
+		// crypto/x509 passes over fields after the last one that it knows.
+		if again, err := x509.MarshalPKIXPublicKey(pub); err != nil || !bytes.Equal(again, der) {
+			return nil, errors.New("public key: not DER, or more fields than the algorithm has")
+		}
+		return pub, nil
 	}
 	key, err := x509.ParsePKCS1PublicKey(bits.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("public key: %v", err)
 	}
 	pss := &PSSPublicKey{Key: key}
-	if !params.Empty() {
-		if pss.Params, err = parsePSSParams(params); err != nil {
+	if !alg.Empty() {
+		if pss.Params, err = parsePSSParams(alg); err != nil {
 			return nil, fmt.Errorf("public key: %w", err)
 		}
 	}
-	return pss, checkPublicKey(pss)
+	if err := checkPublicKey(pss); err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(x509.MarshalPKCS1PublicKey(key), bits.Bytes) {
+		return nil, errors.New("public key: not DER, or more fields than an RSA key has")
+	}
+	return pss, nil
 }
 
 func checkPublicKey(pub crypto.PublicKey) error {
@@ -100,6 +113,12 @@ func checkPublicKey(pub crypto.PublicKey) error {
 	if t.Kind == RSA || t.Kind == RSAPSS {
 		if t.Bits < minRSABits || t.Bits > MaxRSABits {
 			return fmt.Errorf("public key: RSA modulus of %d bits is outside %d to %d", t.Bits, minRSABits, MaxRSABits)
+		}
+		// RFC 8017, Section 3.1: N is a product of odd primes, and e an odd
+		// number of at least 3. crypto/rsa finds that out only when it verifies.
+		key, _ := RSAKey(pub)
+		if key.N.Bit(0) == 0 || key.E < 3 || key.E%2 == 0 {
+			return errors.New("public key: the modulus or the exponent is not one of RSA")
 		}
 	}
 	return nil
@@ -115,6 +134,9 @@ func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 		}
 		return x509.MarshalPKIXPublicKey(pub)
 	}
+	if err := pss.Params.check(); err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(pss.AlgorithmIdentifier())
@@ -124,7 +146,8 @@ func MarshalPublicKey(pub crypto.PublicKey) ([]byte, error) {
 }
 
 // AlgorithmIdentifier returns the DER AlgorithmIdentifier of the key, as it
-// stands in SubjectPublicKeyInfo and in PKCS#8.
+// stands in SubjectPublicKeyInfo and in PKCS#8. It panics if Params are none
+// that ParsePSSAlgorithm could have returned.
 func (k *PSSPublicKey) AlgorithmIdentifier() []byte {
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {

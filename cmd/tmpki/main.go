@@ -18,7 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tmpki/keys"
+	"tmpki/plan"
 )
+
+// version is set by the Makefile.
+var version = "unknown"
 
 // Exit codes of every command.
 const (
@@ -38,6 +42,7 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
+	root.cmd.SetArgs(arguments())
 	err := root.cmd.ExecuteContext(ctx)
 	return root.report(err)
 }
@@ -105,6 +110,8 @@ func (a *app) hint(err error) string {
 		return "make room and run the same command again"
 	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
 		return "look at owner and mode with: ls -ld"
+	case errors.Is(err, plan.ErrNoPlan):
+		return "tmpki check looks at the health of such a PKI, tmpki show at one file of it"
 	case errors.Is(err, errNoPKI):
 		return "tmpki init makes a plan, tmpki generate a development PKI; --pki or $TMPKI_DIR name the directory"
 	default:

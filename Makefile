@@ -1,0 +1,47 @@
+# The two commands: make run, make test.
+
+GO      ?= go
+PKI     ?= pki
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS += -trimpath
+export GOFLAGS
+
+.PHONY: build run test e2e bench fuzz deps clean install
+
+build: bin/tmpki
+
+bin/tmpki: FORCE
+	@$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/tmpki
+
+FORCE:
+
+# Builds, makes a development PKI, signs the sample GuestOS config, verifies it.
+run: build
+	@scripts/demo bin/tmpki $(PKI)
+
+# Everything that is quick: unit tests, second opinions, script tests, races.
+test:
+	@scripts/deps test
+	@scripts/check-format
+	$(GO) vet ./...
+	$(GO) test -race -timeout 15m ./...
+
+# Whole machines: UEFI firmware with Secure Boot.
+e2e:
+	@scripts/deps e2e
+	$(GO) test -tags e2e -timeout 20m ./e2e/...
+
+bench:
+	@scripts/bench
+
+fuzz:
+	@scripts/fuzz $(FUZZTIME)
+
+deps:
+	@scripts/deps test e2e
+
+install: build
+	install -D bin/tmpki $(DESTDIR)/usr/bin/tmpki
+
+clean:
+	rm -rf bin

@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"tmpki/ca"
+	"tmpki/spki"
+	"tmpki/store"
+)
+
+// PKI is a PKI directory that was looked at: its plan, and what is there. It
+// holds nothing open, and needs no right to write.
+type PKI struct {
+	Dir  string
+	Plan *Plan
+	Have Inventory
+
+	ring *keyring
+}
+
+// Open loads the plan and takes the inventory.
+func Open(ctx context.Context, dir string) (*PKI, error) {
+	p := &PKI{Dir: dir, ring: newKeyring(dir)}
+	path := filepath.Join(dir, FileName)
+	f, err := readFile(path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	if p.Plan, err = Load(path, f.Content); err != nil {
+		return nil, err
+	}
+	db, err := store.OpenReadOnly(ctx, StorePath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		p.Have, err = takeInventory(ctx, p.Plan, dir, nil)
+		return p, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.Have, err = takeInventory(ctx, p.Plan, dir, db)
+	return p, errors.Join(err, db.Close())
+}
+
+// StorePath returns the path of the store of a PKI directory.
+func StorePath(dir string) string { return filepath.Join(dir, StoreName) }
+
+// Signer returns the private key of an entry and checks that it is the one of
+// its certificate.
+func (p *PKI) Signer(e *Entry) (crypto.Signer, error) {
+	cert := p.Have.Certificates[e.Name]
+	if cert == nil {
+		return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", e.Name)
+	}
+	s, err := p.ring.signer(e)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, missingKey(e.KeyOwner(), "to sign")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !spki.Equal(s.Public(), cert.Key) {
+		return nil, fmt.Errorf("the key at %s is not the key of the certificate of %s", e.Key, e.Name)
+	}
+	return s, nil
+}
+
+// Chain returns the certificates from the entry up to its root.
+func (p *PKI) Chain(e *Entry) ([]*ca.Certificate, error) {
+	var chain []*ca.Certificate
+	for _, c := range e.Chain() {
+		cert := p.Have.Certificates[c.Name]
+		if cert == nil {
+			return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", c.Name)
+		}
+		chain = append(chain, cert)
+	}
+	return chain, nil
+}

@@ -1,0 +1,224 @@
+// Package signing signs artifacts with the keys of a PKI, and verifies them the
+// way their consumers do.
+//
+// Whatever the artifact, the road is one: choose the signer, sign, verify the
+// result with the verifier of the consumer, record it in the ledger, and only
+// then put it in place. The formats stand in the packages below artifact.
+package signing
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"time"
+
+	"tmpki/ca"
+	"tmpki/plan"
+	"tmpki/store"
+)
+
+// Session signs with one PKI.
+type Session struct {
+	PKI   *plan.PKI
+	Actor string           // for the record
+	Now   func() time.Time // the clock
+}
+
+// Open opens a PKI for signing and verifying.
+func Open(ctx context.Context, dir, actor string, now func() time.Time) (*Session, error) {
+	p, err := plan.Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{p, actor, now}, nil
+}
+
+// Signer is an entry of the plan with its key and certificates at hand.
+type Signer struct {
+	Entry *plan.Entry
+	Key   crypto.Signer
+	Chain []*ca.Certificate // the signer's, then its issuers; the root, if there, last
+}
+
+// Certificate returns the signer's own certificate.
+func (s *Signer) Certificate() *ca.Certificate { return s.Chain[0] }
+
+// Embedded returns the chain without its root, which whoever verifies has.
+func (s *Signer) Embedded() []*ca.Certificate {
+	if last := len(s.Chain) - 1; last > 0 && s.Chain[last].SelfIssued() {
+		return s.Chain[:last]
+	}
+	return s.Chain
+}
+
+// Signer opens the signer named as, or if that is empty the plan's default for a
+// kind of artifact; guestos is the name in a GuestOS config. A signer whose
+// entry is not for that artifact, or whose certificate is not in date, is
+// refused.
+func (s *Session) Signer(artifact, as, guestos string) (*Signer, error) {
+	e, err := s.PKI.Plan.DefaultSigner(artifact, guestos)
+	if as != "" {
+		if e = s.PKI.Plan.Entry(as); e == nil {
+			return nil, fmt.Errorf("%q is not an entry of the plan", as)
+		}
+		err = e.MaySign(artifact)
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := s.PKI.Signer(e)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := s.PKI.Chain(e)
+	if err != nil {
+		return nil, err
+	}
+	now := s.Now()
+	for _, c := range chain {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			return nil, fmt.Errorf("%s can't sign now: %s is valid from %s to %s", e.Name, c.Subject(),
+				c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
+		}
+	}
+	return &Signer{e, key, chain}, nil
+}
+
+// Signed is an artifact that was signed.
+type Signed struct {
+	Artifact string
+	File     string
+	SHA256   [sha256.Size]byte // of the content without its signature
+	Size     int64             // of that content, in octets
+}
+
+// record puts one ledger entry for each artifact into the store. Nothing may be
+// put in place before.
+func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) error {
+	db, err := store.Open(ctx, plan.StorePath(s.PKI.Dir))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	db.Now = s.Now
+	var list []store.Signature
+	for _, a := range signed {
+		list = append(list, store.Signature{
+			Artifact: a.Artifact, File: a.File, SHA256: a.SHA256, Size: a.Size,
+			Signer: signer.Entry.Name, Serial: signer.Certificate().SerialNumber.Bytes(), Actor: s.Actor,
+		})
+	}
+	if err := db.RecordSignature(ctx, list...); err != nil {
+		return fmt.Errorf("recording the signature: %w", err)
+	}
+	return nil
+}
+
+// Verdict says who signed an artifact, and whether its consumer takes it.
+type Verdict struct {
+	File   string
+	Signer *ca.Certificate   // nil if unknown
+	Chain  []*ca.Certificate // from the signer to the trust anchor, if it leads there
+	Err    error             // why not; nil: accepted
+}
+
+// readLimited reads a whole file of at most limit octets.
+func readLimited(path string, limit int64) ([]byte, error) {
+	f, _, err := openRegular(path, limit)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d octets", path, limit)
+	}
+	return data, nil
+}
+
+// ReadTrust reads the certificates of PEM or DER files.
+func ReadTrust(files []string) ([]*ca.Certificate, error) {
+	var out []*ca.Certificate
+	for _, f := range files {
+		data, err := readLimited(f, ca.MaxChain*ca.MaxCertificate)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Contains(data, []byte("-----BEGIN ")) {
+			c, err := ca.ParseCertificate(data)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f, err)
+			}
+			out = append(out, c)
+			continue
+		}
+		certs, err := ca.ParsePEM(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f, err)
+		}
+		out = append(out, certs...)
+	}
+	return out, nil
+}
+
+// Anchors returns the certificates that the consumer of a kind of artifact should
+// trust in this PKI: for configs the roots, but in place of a sub CA that has an
+// anchor twin only that twin; for kernel and modules what firmware and keyring
+// hold; else the roots.
+func (s *Session) Anchors(artifact string) []*ca.Certificate {
+	p := s.PKI.Plan
+	var out []*ca.Certificate
+	add := func(e *plan.Entry) {
+		c := s.PKI.Have.Certificates[e.Name]
+		if c == nil {
+			return
+		}
+		for _, o := range out {
+			if o.Equal(c) {
+				return
+			}
+		}
+		out = append(out, c)
+	}
+	if artifact == "efi" && p.UEFI != nil {
+		for _, v := range p.UEFI.Variables {
+			if v.Name == "db" {
+				for _, e := range v.Certificates {
+					add(e)
+				}
+			}
+		}
+		return out
+	}
+	for _, e := range p.Entries {
+		if e.TwinOf != nil || e.MaySign(artifact) != nil {
+			continue
+		}
+		switch artifact {
+		case "module", "ima": // the keyring must hold the signer itself
+			add(e)
+		default:
+			add(anchorOf(p, e))
+		}
+	}
+	return out
+}
+
+// anchorOf climbs from a signer to its anchor: the nearest twin, or the root.
+func anchorOf(p *plan.Plan, e *plan.Entry) *plan.Entry {
+	for _, c := range e.Chain() {
+		for _, t := range p.Entries {
+			if t.TwinOf == c {
+				return t
+			}
+		}
+		e = c
+	}
+	return e
+}
