@@ -273,8 +273,11 @@ func (f *Published) sources() []*Entry {
 	switch {
 	case f.Variable != nil:
 		return f.Variable.Certificates
-	case f.Form == FormChain || f.Form == FormChainWithoutRoot:
+	case f.Form == FormChain:
 		return f.Entry.Chain()
+	case f.Form == FormChainWithoutRoot:
+		chain := f.Entry.Chain()
+		return chain[:max(1, len(chain)-1)]
 	default:
 		return []*Entry{f.Entry}
 	}
@@ -300,12 +303,7 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 		certs = append(certs, c)
 	}
 	switch f.Form {
-	case FormCertificate, FormChain:
-		return ca.MarshalPEM(certs...), nil
-	case FormChainWithoutRoot:
-		if len(certs) > 1 {
-			certs = certs[:len(certs)-1]
-		}
+	case FormCertificate, FormChain, FormChainWithoutRoot:
 		return ca.MarshalPEM(certs...), nil
 	case FormDER:
 		return certs[0].Raw, nil
