@@ -255,6 +255,9 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 	if f.Variable != nil && variables[f.Variable] {
 		return "the variable is new", nil
 	}
+	if f.Form == FormESL && have.Owner == "" {
+		return "it differs from the record", nil // the owner is drawn with the first variable
+	}
 	want, err := f.render(have)
 	if err != nil {
 		return "", err
