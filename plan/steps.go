@@ -192,7 +192,7 @@ func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
 
 // lacksKey reports whether the entry has a certificate, but its key is not here.
 func (have Inventory) lacksKey(e *Entry) bool {
-	_, ok := have.Keys[e.Name]
+	_, ok := have.Keys[e.KeyOwner().Name]
 	return have.Certificates[e.Name] != nil && !ok
 }
 
