@@ -136,24 +136,10 @@ func (l *loader) platformFiles() error {
 				continue // the same on all platforms
 			}
 			f.File = path.Join(platformDir, p.Name, f.File)
-			taken := func(o Published) bool { return o.File == f.File }
-			if e := l.plan.keyAt(f.File); e != nil {
-				return l.doc.fail("uefi.platforms", fmt.Errorf("%s would be published where the key of %s lives", f.File, e.key))
-			}
-			if slices.ContainsFunc(base, taken) {
-				return l.doc.fail("uefi.platforms", fmt.Errorf("%s stands under publish, but is a file of platform %q", f.File, p.Name))
+			if o := l.taken.claim(f.File, "platform "+p.Name); o != "" {
+				return l.doc.fail("uefi.platforms", fmt.Errorf("%s would be a file of platform %q, but it is the place of %s", f.File, p.Name, o))
 			}
 			l.plan.Published = append(l.plan.Published, f)
-		}
-	}
-	return nil
-}
-
-// keyAt returns the entry whose key lives in a file of the PKI directory, or nil.
-func (p *Plan) keyAt(file string) *Entry {
-	for _, e := range p.Entries {
-		if e.Key.Scheme == keys.SchemeFile && e.Key.Path == file {
-			return e
 		}
 	}
 	return nil
@@ -168,16 +154,6 @@ func (f *Published) platform() string {
 	default:
 		return f.Entry.Platform
 	}
-}
-
-// checkInside refuses a path that does not name a file inside the PKI directory,
-// or one that is the program's own.
-func checkInside(file string) error {
-	if path.Clean(file) != file || path.IsAbs(file) || strings.HasPrefix(file, "..") || strings.HasPrefix(path.Base(file), ".") ||
-		file == FileName || strings.HasPrefix(file, StoreName) || strings.ContainsAny(file, "\\\x00\n") {
-		return fmt.Errorf("%q is not a path inside the PKI directory", file)
-	}
-	return nil
 }
 
 var errNoUEFI = errors.New("the plan has no uefi section")

@@ -150,10 +150,10 @@ func TestLoadRefusesPlatforms(t *testing.T) {
 		{"EC key", []string{pk + " key: rsa:2048", pk + " key: ec:P-256"}, "firmware can't use a key of type ec:P-256"},
 		{"PSS key", []string{pk + " key: rsa:2048", pk + " key: rsa-pss:2048"}, "firmware can't use a key of type rsa-pss:2048"},
 		{"RSA-4096 for RSA-2048 firmware", []string{pk + " key: rsa:2048", pk + " key: rsa:4096", "  uefi: # firmware: PK, KEK, db, EFI images\n    signers: [rsa:2048, rsa:3072, rsa:4096]", "  uefi:\n    signers: [rsa:2048]"}, "can't verify rsa:4096"},
-		{"published over a key", []string{"platforms: []", "platforms: [a]", "  PK.crt: {", "  KEK.key2: {of: KEK, as: certificate}\n  platforms/a/PK.cer: {of: KEK, as: der}\n  PK.crt: {"}, "platforms/a/PK.cer stands under publish"},
+		{"published over a key", []string{"platforms: []", "platforms: [a]", "  PK.crt: {", "  KEK.key2: {of: KEK, as: certificate}\n  platforms/a/PK.cer: {of: KEK, as: der}\n  PK.crt: {"}, "it is the place of publish.platforms/a/PK.cer"},
 		{"vendor outside", []string{"[DB, ssig_subca], signer", "[DB, ssig_subca], files: [../x.cer], signer"}, `"../x.cer" is not a path inside the PKI directory`},
 		{"vendor absolute", []string{"[DB, ssig_subca], signer", "[DB, ssig_subca], files: [/x.cer], signer"}, `"/x.cer" is not a path inside the PKI directory`},
-		{"vendor store", []string{"[DB, ssig_subca], signer", "[DB, ssig_subca], files: [pki.db], signer"}, `"pki.db" is not a path inside the PKI directory`},
+		{"vendor store", []string{"[DB, ssig_subca], signer", "[DB, ssig_subca], files: [pki.db], signer"}, `"pki.db" is a place of the store`},
 		{"vendor twice", []string{"[DB, ssig_subca], signer", "[DB, ssig_subca], files: [x, x], signer"}, `"x" stands twice`},
 		{"vendor in PK", []string{"certificates: [PK]", "certificates: [PK], files: [x]"}, "PK holds one certificate"},
 	} {

@@ -198,7 +198,7 @@ func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
 
 // lacksKey reports whether the entry has a certificate, but its key is not here.
 func (have Inventory) lacksKey(e *Entry) bool {
-	_, ok := have.Keys[e.Name]
+	_, ok := have.Keys[e.KeyOwner().Name]
 	return have.Certificates[e.Name] != nil && !ok
 }
 
@@ -264,6 +264,9 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 	if f.Variable != nil && variables[f.Variable] {
 		return "the variable is new", nil
 	}
+	if f.Form == FormESL && have.Owners[f.platform()] == "" {
+		return "it differs from the record", nil // the owner is drawn with the first variable
+	}
 	want, err := f.render(have)
 	if err != nil {
 		return "", err
@@ -282,8 +285,11 @@ func (f *Published) sources() []*Entry {
 	switch {
 	case f.Variable != nil:
 		return f.Variable.Certificates
-	case f.Form == FormChain || f.Form == FormChainWithoutRoot:
+	case f.Form == FormChain:
 		return f.Entry.Chain()
+	case f.Form == FormChainWithoutRoot:
+		chain := f.Entry.Chain()
+		return chain[:max(1, len(chain)-1)]
 	default:
 		return []*Entry{f.Entry}
 	}
@@ -309,12 +315,7 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 		certs = append(certs, c)
 	}
 	switch f.Form {
-	case FormCertificate, FormChain:
-		return ca.MarshalPEM(certs...), nil
-	case FormChainWithoutRoot:
-		if len(certs) > 1 {
-			certs = certs[:len(certs)-1]
-		}
+	case FormCertificate, FormChain, FormChainWithoutRoot:
 		return ca.MarshalPEM(certs...), nil
 	case FormDER:
 		return certs[0].Raw, nil
