@@ -14,6 +14,7 @@ import (
 // room; guestos stands on verity, whose trees are part of a GuestOS.
 var ladder = map[string]int{
 	"internal/durable": 0,
+	"internal/tree":    1,
 	"spki":             10,
 	"keys":             20,
 	"cms":              20,
@@ -28,6 +29,7 @@ var ladder = map[string]int{
 	"plan":             40,
 	"signing":          50,
 	"cmd/tmpki":        60,
+	"e2e/secboot":      60,
 }
 
 func TestLadder(t *testing.T) {

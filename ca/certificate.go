@@ -46,6 +46,9 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 		return nil, fmt.Errorf("certificate: %v", err)
 	}
 	c := &Certificate{Certificate: parsed}
+	if err := checkTimes(parsed.RawTBSCertificate); err != nil {
+		return nil, fmt.Errorf("certificate %q: %w", c.Subject(), err)
+	}
 	if c.Key, err = spki.ParsePublicKey(parsed.RawSubjectPublicKeyInfo); err != nil {
 		return nil, fmt.Errorf("certificate %q: %w", c.Subject(), err)
 	}
@@ -55,6 +58,27 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 	}
 	c.Algorithm, c.AlgorithmError = spki.ParseSignatureAlgorithm(algorithm)
 	return c, nil
+}
+
+// checkTimes refuses validity times in another form than RFC 5280, Section 4.1.2.5
+// demands, such as without seconds or with an offset. crypto/x509 takes them,
+// OpenSSL doesn't.
+func checkTimes(tbs []byte) error {
+	input := cryptobyte.String(tbs)
+	var seq, validity, value cryptobyte.String
+	if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !seq.SkipOptionalASN1(cbasn1.Tag(0).ContextSpecific().Constructed()) ||
+		!seq.SkipASN1(cbasn1.INTEGER) || !seq.SkipASN1(cbasn1.SEQUENCE) || !seq.SkipASN1(cbasn1.SEQUENCE) ||
+		!seq.ReadASN1(&validity, cbasn1.SEQUENCE) {
+		return errors.New("malformed validity")
+	}
+	for _, name := range []string{"notBefore", "notAfter"} {
+		var tag cbasn1.Tag
+		if !validity.ReadAnyASN1(&value, &tag) || !bytes.HasSuffix(value, []byte("Z")) ||
+			len(value) != map[cbasn1.Tag]int{cbasn1.UTCTime: 13, cbasn1.GeneralizedTime: 15}[tag] {
+			return fmt.Errorf("%s %q is not of the form YYMMDDHHMMSSZ or YYYYMMDDHHMMSSZ", name, value)
+		}
+	}
+	return nil
 }
 
 // outerAlgorithm returns the signatureAlgorithm of a SEQUENCE { tbs,
@@ -78,8 +102,9 @@ func (c *Certificate) Issuer() Name { return Name(c.RawIssuer) }
 // SelfIssued reports whether issuer and subject are one name (RFC 5280, Section 3.2).
 func (c *Certificate) SelfIssued() bool { return c.Subject().Equal(c.Issuer()) }
 
-// SelfSigned reports whether the certificate's own key signed it.
-func (c *Certificate) SelfSigned() bool { return c.SelfIssued() && c.CheckSignature(c.Key) == nil }
+// SelfSigned reports whether the certificate's own key signed it, and it doesn't
+// say that another one did.
+func (c *Certificate) SelfSigned() bool { return issued(c, c) && c.CheckSignature(c.Key) == nil }
 
 // CheckSignature verifies the certificate's signature with the issuer's key.
 func (c *Certificate) CheckSignature(key crypto.PublicKey) error {

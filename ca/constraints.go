@@ -2,8 +2,11 @@ package ca
 
 import (
 	"bytes"
+	"encoding/asn1"
 	"fmt"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -18,42 +21,46 @@ type nameConstraints struct {
 // maxConstraints bounds constraints times names, so that a check stays quick.
 const maxConstraints = 1 << 16
 
-func parseNameConstraints(c *Certificate) (*nameConstraints, error) {
+// constraintsOf returns the name constraints in a certificate, or nil.
+func constraintsOf(c *Certificate) (*nameConstraints, error) {
 	for _, x := range c.Extensions {
-		if !x.Id.Equal(oidNameConstraints) {
-			continue
+		if x.Id.Equal(oidNameConstraints) {
+			return parseNameConstraints(x.Value)
 		}
-		input := cryptobyte.String(x.Value)
-		var seq cryptobyte.String
-		if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !input.Empty() {
-			return nil, errMalformedConstraints
-		}
-		var nc nameConstraints
-		for tag, list := range []*[]generalName{&nc.permitted, &nc.excluded} {
-			var subtrees cryptobyte.String
-			var has bool
-			if !seq.ReadOptionalASN1(&subtrees, &has, cbasn1.Tag(tag).ContextSpecific().Constructed()) {
-				return nil, errMalformedConstraints
-			}
-			for !subtrees.Empty() {
-				var subtree cryptobyte.String
-				if !subtrees.ReadASN1(&subtree, cbasn1.SEQUENCE) {
-					return nil, errMalformedConstraints
-				}
-				name, ok := readGeneralName(&subtree)
-				// minimum and maximum are not used (same section).
-				if !ok || !subtree.Empty() {
-					return nil, errMalformedConstraints
-				}
-				*list = append(*list, name)
-			}
-		}
-		if !seq.Empty() {
-			return nil, errMalformedConstraints
-		}
-		return &nc, nil
 	}
 	return nil, nil
+}
+
+func parseNameConstraints(der []byte) (*nameConstraints, error) {
+	input := cryptobyte.String(der)
+	var seq cryptobyte.String
+	if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !input.Empty() {
+		return nil, errMalformedConstraints
+	}
+	var nc nameConstraints
+	for tag, list := range []*[]generalName{&nc.permitted, &nc.excluded} {
+		var subtrees cryptobyte.String
+		var has bool
+		if !seq.ReadOptionalASN1(&subtrees, &has, cbasn1.Tag(tag).ContextSpecific().Constructed()) {
+			return nil, errMalformedConstraints
+		}
+		for !subtrees.Empty() {
+			var subtree cryptobyte.String
+			if !subtrees.ReadASN1(&subtree, cbasn1.SEQUENCE) {
+				return nil, errMalformedConstraints
+			}
+			name, ok := readGeneralName(&subtree)
+			// minimum and maximum are not used (same section).
+			if !ok || !subtree.Empty() {
+				return nil, errMalformedConstraints
+			}
+			*list = append(*list, name)
+		}
+	}
+	if !seq.Empty() {
+		return nil, errMalformedConstraints
+	}
+	return &nc, nil
 }
 
 func readGeneralName(s *cryptobyte.String) (generalName, bool) {
@@ -67,20 +74,57 @@ func readGeneralName(s *cryptobyte.String) (generalName, bool) {
 	return generalName{number, value}, tag == plain || tag == plain.Constructed()
 }
 
-// names lists all that constraints speak of in a certificate: its subject, its
-// subjectAltName, and mail addresses in the subject when there is no other.
-func names(c *Certificate) ([]generalName, error) {
-	var list []generalName
-	if attrs, err := c.Subject().attributes(); err != nil {
+// names lists all that constraints speak of in a certificate: its subject, mail
+// addresses in the subject, and its alternative names. In a leaf without a DNS name
+// among these, a common name that looks like one counts, as OpenSSL has it.
+func names(subject Name, alternative []generalName, leaf bool) ([]generalName, error) {
+	attrs, err := subject.attributes()
+	if err != nil {
 		return nil, err
-	} else if len(attrs) > 0 {
-		list = append(list, generalName{tagDirectory, c.RawSubject})
-		for _, r := range attrs {
-			if r.oid.String() == "1.2.840.113549.1.9.1" { // emailAddress
-				list = append(list, generalName{tagEmail, []byte(text(r))})
+	}
+	list := slices.Clone(alternative)
+	leaf = leaf && !slices.ContainsFunc(list, func(g generalName) bool { return g.tag == tagDNS })
+	if len(attrs) > 0 {
+		list = append(list, generalName{tagDirectory, subject})
+	}
+	for _, r := range attrs {
+		switch {
+		case r.oid.Equal(oidEmailAddress) && r.tag != cbasn1.IA5String:
+			return nil, fmt.Errorf("the mail address %s is not an IA5String", escape(text(r)))
+		case r.oid.Equal(oidEmailAddress):
+			list = append(list, generalName{tagEmail, r.value})
+		case r.oid.Equal(oidCommonName) && leaf:
+			name := strings.TrimRight(text(r), "\x00")
+			if strings.ContainsRune(name, 0) {
+				return nil, fmt.Errorf("the common name %s holds a NUL", escape(name))
+			}
+			if looksLikeHost(name) {
+				list = append(list, generalName{tagDNS, []byte(name)})
 			}
 		}
 	}
+	return list, nil
+}
+
+// looksLikeHost reports what OpenSSL takes for a host name: two or more labels of
+// letters, digits, hyphens and underscores, with hyphens and dots inside only.
+func looksLikeHost(s string) bool {
+	labels := strings.Split(s, ".")
+	for i, label := range labels {
+		if label == "" || (i > 0 && label[0] == '-') || (i < len(labels)-1 && label[len(label)-1] == '-') {
+			return false
+		}
+		for _, r := range label {
+			if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+				return false
+			}
+		}
+	}
+	return len(labels) > 1 && s[0] != '-' && s[len(s)-1] != '-'
+}
+
+func alternativeNames(c *Certificate) ([]generalName, error) {
+	var list []generalName
 	for _, x := range c.Extensions {
 		if !x.Id.Equal(oidSubjectAltName) {
 			continue
@@ -101,9 +145,18 @@ func names(c *Certificate) ([]generalName, error) {
 	return list, nil
 }
 
-// check reports the first name of c that the constraints forbid.
-func (nc *nameConstraints) check(c *Certificate) error {
-	list, err := names(c)
+// checkCertificate reports the first name of c that the constraints forbid. leaf
+// says that c is at the end of the path.
+func (nc *nameConstraints) checkCertificate(c *Certificate, leaf bool) error {
+	alternative, err := alternativeNames(c)
+	if err != nil {
+		return err
+	}
+	return nc.check(c.Subject(), alternative, leaf)
+}
+
+func (nc *nameConstraints) check(subject Name, alternative []generalName, leaf bool) error {
+	list, err := names(subject, alternative, leaf)
 	if err != nil {
 		return err
 	}
@@ -112,6 +165,9 @@ func (nc *nameConstraints) check(c *Certificate) error {
 	}
 	for _, name := range list {
 		permitted, constrained := false, false
+		if name.isUTF8Mailbox() && slices.ContainsFunc(slices.Concat(nc.permitted, nc.excluded), func(c generalName) bool { return c.tag == tagEmail }) {
+			return fmt.Errorf("the mail address %s can't be compared", name)
+		}
 		for _, p := range nc.permitted {
 			if p.tag != name.tag {
 				continue
@@ -140,6 +196,14 @@ func (nc *nameConstraints) check(c *Certificate) error {
 	return nil
 }
 
+// isUTF8Mailbox reports whether the name is a SmtpUTF8Mailbox (RFC 8398), which
+// constraints on mail addresses bind.
+func (g generalName) isUTF8Mailbox() bool {
+	value := cryptobyte.String(g.value)
+	var oid asn1.ObjectIdentifier
+	return g.tag == tagOther && value.ReadASN1ObjectIdentifier(&oid) && oid.Equal(oidUTF8Mailbox)
+}
+
 // String shows a general name safely.
 func (g generalName) String() string {
 	switch g.tag {
@@ -147,9 +211,12 @@ func (g generalName) String() string {
 		return Name(g.value).String()
 	case tagDNS, tagEmail, tagURI:
 		return escape(string(g.value))
-	default:
-		return fmt.Sprintf("[%d] %x", g.tag, g.value)
+	case tagIP:
+		if address, ok := netip.AddrFromSlice(g.value); ok {
+			return address.String()
+		}
 	}
+	return fmt.Sprintf("[%d] %x", g.tag, g.value)
 }
 
 // within reports whether g lies in the subtree that base opens. Kinds of names
@@ -175,8 +242,11 @@ func (g generalName) within(base generalName) (bool, error) {
 		}
 		return name[at+1:] == tree, nil
 	case tagURI:
+		// OpenSSL looks for the host in its own way. Where the two may differ the
+		// URI is refused: with a user, an IP address, a query right behind the host.
 		u, err := url.Parse(string(g.value))
-		if err != nil || u.Hostname() == "" {
+		if err != nil || u.Host == "" || u.User != nil || !validHost(strings.TrimSuffix(u.Hostname(), ".")) ||
+			(u.Path == "" && (u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.HasSuffix(string(g.value), "#"))) {
 			return false, fmt.Errorf("the URI %s has no host to compare", g)
 		}
 		host := strings.ToLower(u.Hostname())
@@ -202,7 +272,7 @@ func (g generalName) within(base generalName) (bool, error) {
 
 // inDomain reports whether host is base (unless strict) or lies below it.
 func inDomain(host, base string, strict bool) bool {
-	if base == "" {
+	if base == "" && !strict {
 		return true
 	}
 	return !strict && host == base || strings.HasSuffix(host, "."+base)

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 
 // GeneralName tags (RFC 5280, Section 4.2.1.6).
 const (
+	tagOther     = 0
 	tagEmail     = 1
 	tagDNS       = 2
 	tagDirectory = 4
@@ -140,27 +142,33 @@ func addExtKeyUsage(b *cryptobyte.Builder, names []string) error {
 	var bad error
 	seen := map[string]bool{}
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-	next:
 		for _, name := range names {
-			if seen[name] {
-				bad = fmt.Errorf("%s stands twice", name)
+			oid, err := extKeyUsageOID(name)
+			if err == nil && seen[oid.String()] {
+				err = fmt.Errorf("%s stands twice", name)
 			}
-			seen[name] = true
-			for _, k := range extKeyUsages {
-				if k.name == name {
-					b.AddASN1ObjectIdentifier(k.oid)
-					continue next
-				}
-			}
-			oid, err := parseOID(name)
 			if err != nil {
-				bad = fmt.Errorf("%q is neither a name of RFC 5280, Section 4.2.1.12 nor an OID", name)
+				bad = err
 				return
 			}
+			seen[oid.String()] = true
 			b.AddASN1ObjectIdentifier(oid)
 		}
 	})
 	return bad
+}
+
+func extKeyUsageOID(name string) (asn1.ObjectIdentifier, error) {
+	for _, k := range extKeyUsages {
+		if k.name == name {
+			return k.oid, nil
+		}
+	}
+	oid, err := parseOID(name)
+	if err != nil {
+		return nil, fmt.Errorf("%q is neither a name of RFC 5280, Section 4.2.1.12 nor an OID", name)
+	}
+	return oid, nil
 }
 
 func addNameConstraints(b *cryptobyte.Builder, c NameConstraintsConfig) error {

@@ -18,6 +18,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -36,6 +37,9 @@ func (e *RejectedError) Error() string { return e.Reason }
 func rejectf(format string, args ...any) error {
 	return &RejectedError{Reason: fmt.Sprintf(format, args...)}
 }
+
+// minRSABits is the least modulus length that is certified.
+const minRSABits = 2048
 
 // Issuer signs certificates with one key under one name.
 type Issuer struct {
@@ -92,6 +96,7 @@ type Prepared struct {
 	skid    []byte
 	expires time.Time
 	tbs     []byte
+	signed  atomic.Bool
 }
 
 // Serial returns the serial number, big-endian: 159 random bits.
@@ -116,7 +121,16 @@ func (p *Prepared) Record(actor string) store.Record {
 // Prepare checks a request against the profile and the issuer, builds the
 // TBSCertificate and lints it. A *RejectedError is the requester's to mend.
 func (i *Issuer) Prepare(profile *Profile, r Request) (*Prepared, error) {
-	// 1. May this issuer sign this?
+	// 1. May this issuer sign this? The subject goes into the certificate as it
+	// is, so it must be one name and nothing after it.
+	if _, err := r.Subject.attributes(); err != nil {
+		return nil, rejectf("%q: subject: %v", r.Name, err)
+	}
+	if t, err := spki.KeyTypeOf(r.PublicKey); err != nil {
+		return nil, rejectf("%q: publicKey: %v", r.Name, err)
+	} else if (t.Kind == spki.RSA || t.Kind == spki.RSAPSS) && t.Bits < minRSABits {
+		return nil, rejectf("%q: publicKey: RSA %d is too short, %d bits are the least", r.Name, t.Bits, minRSABits)
+	}
 	r.NotBefore = r.NotBefore.UTC().Truncate(time.Second)
 	notAfter := r.NotBefore.Add(profile.validity)
 	if i.certificate == nil {
@@ -155,6 +169,12 @@ func (i *Issuer) Prepare(profile *Profile, r Request) (*Prepared, error) {
 	if err := i.linter.Check(draft); err != nil {
 		return nil, fmt.Errorf("the certificate of %q would be bad: %w", r.Name, err)
 	}
+	// 4. Would it verify below this issuer?
+	if i.certificate != nil {
+		if err := i.checkConstraints(draft, !profile.ca); err != nil {
+			return nil, rejectf("%q: %v, which its issuer %q forbids", r.Name, err, i.name)
+		}
+	}
 	return p, nil
 }
 
@@ -182,6 +202,19 @@ func (i *Issuer) mayIssue(profile *Profile, r Request, notAfter time.Time) error
 		return rejectf("%q does not fit below %q, whose path length is %d", r.Name, i.name, limit)
 	}
 	return nil
+}
+
+// checkConstraints holds a draft against the name constraints of its issuer.
+func (i *Issuer) checkConstraints(draft []byte, leaf bool) error {
+	constraints, err := constraintsOf(i.certificate)
+	if err != nil || constraints == nil {
+		return err
+	}
+	c, err := ParseCertificate(draft)
+	if err != nil {
+		return err
+	}
+	return constraints.checkCertificate(c, leaf)
 }
 
 // newSerial draws 159 bits: a set top bit would add a zero octet, and a serial
@@ -293,10 +326,14 @@ func (i *Issuer) assemble(tbs, signature []byte) ([]byte, error) {
 }
 
 // Sign signs the bytes that Prepare linted, and verifies what the signer made
-// of them. p must be this issuer's own.
+// of them. p must be this issuer's own, and is spent, even by a failure: a second
+// signature would make two certificates of one serial.
 func (i *Issuer) Sign(p *Prepared) (*Certificate, error) {
 	if p.issuer != i {
 		return nil, errors.New("the certificate was prepared by another issuer")
+	}
+	if p.signed.Swap(true) {
+		return nil, fmt.Errorf("the certificate of %q was signed before: prepare another one", p.request.Name)
 	}
 	signature, err := i.algorithm.Sign(i.signer, p.tbs)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -85,7 +87,7 @@ func NewName(s SubjectConfig) (Name, error) {
 	if bad != nil {
 		return nil, bad
 	}
-	if s.Country != "" && (len(s.Country) != 2 || strings.ToUpper(s.Country) != s.Country) {
+	if s.Country != "" && (len(s.Country) != 2 || strings.Trim(s.Country, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "") {
 		return nil, fmt.Errorf("subject.country: %q is not two capital letters", s.Country)
 	}
 	if s.CommonName == "" {
@@ -105,8 +107,9 @@ func checkAttribute(value string, bound int, printable bool) error {
 		return fmt.Errorf("%q begins or ends with white space", value)
 	}
 	for _, r := range value {
-		if unicode.IsControl(r) {
-			return fmt.Errorf("%q holds a control character", value)
+		// Also not what turns the direction of text, or has no width.
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("%q: %q can't be shown", value, r)
 		}
 		if printable && (r > unicode.MaxASCII || !strings.ContainsRune("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?", r)) {
 			return fmt.Errorf("%q: %q is not allowed in a PrintableString", value, r)
@@ -175,20 +178,33 @@ func (n Name) String() string {
 func (n Name) CommonName() string {
 	attrs, _ := n.attributes()
 	for i := len(attrs) - 1; i >= 0; i-- {
-		if attrs[i].oid.Equal(asn1.ObjectIdentifier{2, 5, 4, 3}) {
+		if attrs[i].oid.Equal(oidCommonName) {
 			return text(attrs[i])
 		}
 	}
 	return ""
 }
 
+// Character strings that cryptobyte has no tag for.
+const (
+	tagVisibleString   = cbasn1.Tag(26)
+	tagUniversalString = cbasn1.Tag(28)
+	tagBMPString       = cbasn1.Tag(30)
+)
+
+// text returns the value as UTF-8. A T61String is read as Latin-1, as everybody does.
 func text(r rdn) string {
-	if r.tag != cbasn1.Tag(30) { // BMPString
+	width := map[cbasn1.Tag]int{cbasn1.T61String: 1, tagBMPString: 2, tagUniversalString: 4}[r.tag]
+	if width == 0 {
 		return string(r.value)
 	}
 	var b strings.Builder
-	for i := 0; i+1 < len(r.value); i += 2 {
-		b.WriteRune(rune(r.value[i])<<8 | rune(r.value[i+1]))
+	for i := 0; i+width <= len(r.value); i += width {
+		var c rune
+		for _, octet := range r.value[i : i+width] {
+			c = c<<8 | rune(octet)
+		}
+		b.WriteRune(c)
 	}
 	return b.String()
 }
@@ -216,27 +232,49 @@ func escape(s string) string {
 	return b.String()
 }
 
-// canonical returns a form in which two names are equal when RFC 5280, Section
-// 7.1 (and OpenSSL) take them as equal: string types, letter case and runs of
-// white space don't count.
+// canonical returns each RDN in a form in which two names are equal when OpenSSL
+// takes them as equal: string types, the case of ASCII letters, runs of ASCII
+// white space and the order within an RDN don't count. RFC 5280, Section 7.1
+// would fold other letters too; the platform's daemon doesn't, and a path that it
+// refuses must not pass here.
 func (n Name) canonical() []string {
 	attrs, err := n.attributes()
 	if err != nil {
 		return []string{"malformed:" + string(n)}
 	}
-	out := make([]string, 0, len(attrs))
+	var sets [][]string
 	for _, r := range attrs {
 		value := fmt.Sprintf("%d:%x", r.tag, r.value)
 		switch r.tag {
-		case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String, cbasn1.Tag(30):
-			value = strings.Join(strings.Fields(strings.ToLower(text(r))), " ")
+		case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String,
+			tagVisibleString, tagUniversalString, tagBMPString:
+			words := strings.FieldsFunc(text(r), func(c rune) bool { return c == ' ' || '\t' <= c && c <= '\r' })
+			value = strconv.Quote(lowerASCII(strings.Join(words, " ")))
 		}
-		out = append(out, fmt.Sprintf("%d/%v=%s", r.set, r.oid, value))
+		if r.set == len(sets) {
+			sets = append(sets, nil)
+		}
+		sets[r.set] = append(sets[r.set], fmt.Sprintf("%v=%s", r.oid, value))
+	}
+	out := make([]string, 0, len(sets))
+	for _, set := range sets {
+		slices.Sort(set)
+		out = append(out, strings.Join(set, "+"))
 	}
 	return out
 }
 
-// Equal reports whether two names are the same by RFC 5280, Section 7.1.
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// Equal reports whether two names are the same, as far as chains go: see canonical.
 func (n Name) Equal(o Name) bool {
 	if bytes.Equal(n, o) {
 		return true

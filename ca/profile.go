@@ -121,6 +121,9 @@ var (
 	oidAuthorityKeyID   = asn1.ObjectIdentifier{2, 5, 29, 35}
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidAuthorityInfo    = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 1}
+	oidCommonName       = asn1.ObjectIdentifier{2, 5, 4, 3}
+	oidEmailAddress     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
+	oidUTF8Mailbox      = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 8, 9}
 	oidOCSP             = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1}
 	oidCAIssuers        = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 2}
 )
@@ -152,8 +155,7 @@ func KeyUsageNames(ku x509.KeyUsage) []string {
 	return names
 }
 
-// extKeyUsages has the names of RFC 5280, Section 4.2.1.12, and the one of
-// Microsoft's that kernel and UEFI tools look at.
+// extKeyUsages has the names of RFC 5280, Section 4.2.1.12.
 var extKeyUsages = []struct {
 	name string
 	oid  asn1.ObjectIdentifier
@@ -237,7 +239,7 @@ func NewProfile(name string, c ProfileConfig) (*Profile, error) {
 func ParseValidity(s string) (time.Duration, error) {
 	number, ok := strings.CutSuffix(s, "d")
 	days, err := strconv.Atoi(number)
-	if !ok || err != nil || days < 1 || days > 36525 {
+	if !ok || err != nil || days < 1 || days > 36525 || strconv.Itoa(days) != number {
 		return 0, fmt.Errorf("%q is not a number of days from 1d to 36525d", s)
 	}
 	return time.Duration(days) * 24 * time.Hour, nil
@@ -327,6 +329,30 @@ func (p *Profile) addBasicConstraints(b *cryptobyte.Builder) error {
 			}
 		}
 	})
+	return nil
+}
+
+// Permits reports, as an error, which of the names of a certificate somewhere below
+// a CA of this profile its name constraints forbid. leaf says that it is no CA.
+func (p *Profile) Permits(subject Name, subjectAltNames []string, leaf bool) error {
+	for _, x := range p.fixed {
+		if !x.oid.Equal(oidNameConstraints) {
+			continue
+		}
+		constraints, err := parseNameConstraints(x.value)
+		if err != nil {
+			return err
+		}
+		var alternative []generalName
+		for _, s := range subjectAltNames {
+			name, err := parseGeneralName(s, false)
+			if err != nil {
+				return err
+			}
+			alternative = append(alternative, name)
+		}
+		return constraints.check(subject, alternative, leaf)
+	}
 	return nil
 }
 

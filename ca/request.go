@@ -32,6 +32,8 @@ func ParseRequest(data []byte) (*CertificateRequest, error) {
 			return nil, errors.New("something follows the certificate request")
 		}
 		data = block.Bytes
+	} else if bytes.Contains(data, []byte("-----BEGIN ")) {
+		return nil, errors.New("the PEM block is malformed or cut off")
 	}
 	parsed, err := x509.ParseCertificateRequest(data)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -81,7 +82,9 @@ func (s *search) extend(path []*Certificate) []*Certificate {
 	for _, root := range s.options.Roots {
 		if root.Equal(last) {
 			if !last.SelfSigned() {
-				return s.fail(len(path), last, "a root must be self-signed")
+				// Its own issuer may be trusted too, and then the path goes on.
+				s.fail(len(path), last, "a root must be self-signed")
+				break
 			}
 			if reason, at := checkPath(path); reason != "" {
 				return s.fail(len(path)+1, at, "%s", reason)
@@ -89,7 +92,7 @@ func (s *search) extend(path []*Certificate) []*Certificate {
 			return path
 		}
 	}
-	if last.SelfIssued() && last.CheckSignature(last.Key) == nil {
+	if last.SelfSigned() {
 		return s.fail(len(path), last, "self-signed, but not among the trust anchors")
 	}
 	for i, list := range [][]*Certificate{s.options.Roots, s.options.Intermediates} {
@@ -126,14 +129,14 @@ func issued(issuer, c *Certificate) bool {
 	if len(keyID) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(keyID, issuer.SubjectKeyId) {
 		return false
 	}
-	if len(serial) > 0 && !bytes.Equal(serial, issuer.SerialNumber.Bytes()) {
+	if serial != nil && serial.Cmp(issuer.SerialNumber) != 0 {
 		return false
 	}
 	return name == nil || name.Equal(issuer.Issuer())
 }
 
 // authorityKey reads the AuthorityKeyIdentifier (RFC 5280, Section 4.2.1.1).
-func authorityKey(c *Certificate) (keyID []byte, issuer Name, serial []byte) {
+func authorityKey(c *Certificate) (keyID []byte, issuer Name, serial *big.Int) {
 	for _, x := range c.Extensions {
 		if !x.Id.Equal(oidAuthorityKeyID) {
 			continue
@@ -146,11 +149,19 @@ func authorityKey(c *Certificate) (keyID []byte, issuer Name, serial []byte) {
 			!seq.ReadOptionalASN1(&names, &has, tag(1).Constructed()) || !seq.ReadOptionalASN1(&number, &has, tag(2)) {
 			return nil, nil, nil
 		}
-		var directory cryptobyte.String
-		if names.ReadASN1(&directory, tag(tagDirectory).Constructed()) {
-			issuer = Name(directory)
+		if has {
+			serial = new(big.Int).SetBytes(number)
 		}
-		return id, issuer, bytes.TrimLeft(number, "\x00")
+		for !names.Empty() && issuer == nil {
+			name, ok := readGeneralName(&names)
+			if !ok {
+				return nil, nil, nil
+			}
+			if name.tag == tagDirectory {
+				issuer = Name(name.value)
+			}
+		}
+		return id, issuer, serial
 	}
 	return nil, nil, nil
 }
@@ -169,13 +180,22 @@ func checkAlone(c *Certificate, at time.Time) string {
 	if !at.IsZero() && at.Before(c.NotBefore) {
 		return "not valid before " + c.NotBefore.Format(time.RFC3339)
 	}
-	if !at.IsZero() && at.After(c.NotAfter) {
+	// RFC 5280, Section 4.1.2.5 includes the last second; OpenSSL doesn't, and it
+	// is what verifies on the device.
+	if !at.IsZero() && !at.Before(c.NotAfter) {
 		return "expired on " + c.NotAfter.Format(time.RFC3339)
 	}
 	for _, oid := range c.UnhandledCriticalExtensions {
 		// crypto/x509 gives up on directory names in these two; names() reads them.
 		if !oid.Equal(oidNameConstraints) && !oid.Equal(oidSubjectAltName) {
 			return fmt.Sprintf("unknown critical extension %v", oid)
+		}
+	}
+	for _, x := range c.Extensions {
+		// RFC 5280, Section 4.2.1.3: at least one bit. KeyUsage can't tell this
+		// from a certificate without the extension, which may do everything.
+		if x.Id.Equal(oidKeyUsage) && c.KeyUsage == 0 {
+			return "its key usage allows nothing"
 		}
 	}
 	return ""
@@ -206,7 +226,7 @@ func checkPath(path []*Certificate) (reason string, at *Certificate) {
 		if (c.MaxPathLen > 0 || c.MaxPathLenZero) && below > c.MaxPathLen {
 			return fmt.Sprintf("path length %d, but %d sub CAs follow", c.MaxPathLen, below), c
 		}
-		constraints, err := parseNameConstraints(c)
+		constraints, err := constraintsOf(c)
 		if err != nil {
 			return err.Error(), c
 		}
@@ -217,7 +237,7 @@ func checkPath(path []*Certificate) (reason string, at *Certificate) {
 			if j > 0 && path[j].SelfIssued() { // RFC 5280, Section 6.1.4 (b)
 				continue
 			}
-			if err := constraints.check(path[j]); err != nil {
+			if err := constraints.checkCertificate(path[j], j == 0); err != nil {
 				return fmt.Sprintf("%v, which %s forbids", err, c.Subject()), path[j]
 			}
 		}

@@ -190,3 +190,16 @@ func (s *SignerInfo) String() string {
 	}
 	return fmt.Sprintf("the signer with serial %x", s.Serial)
 }
+
+// SignatureOID returns the OID that the message has for the signer's algorithm.
+// PKCS#1 v1.5 goes by two: rsaEncryption (RFC 3370, Section 3.2), and the one
+// that names the hash too (RFC 5754, Section 3.2), which the kernel does not know.
+func (s *SignerInfo) SignatureOID() asn1.ObjectIdentifier {
+	input := cryptobyte.String(s.signatureAlgorithm)
+	var alg cryptobyte.String
+	var oid asn1.ObjectIdentifier
+	if !input.ReadASN1(&alg, cbasn1.SEQUENCE) || !alg.ReadASN1ObjectIdentifier(&oid) {
+		return nil // Parse has refused that
+	}
+	return oid
+}

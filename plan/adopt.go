@@ -170,6 +170,14 @@ func CheckAdopted(dir string, now time.Time) ([]Finding, error) {
 		chains[c.name] = certs
 		helpers = append(helpers, certs...)
 	}
+	text, err := developmentPlan(spki.KeyType{})
+	if err != nil {
+		return nil, err
+	}
+	model, err := Load(FileName, text)
+	if err != nil {
+		return nil, err
+	}
 	ring := newKeyring(dir)
 	var locked []string
 	for _, c := range contract {
@@ -187,12 +195,33 @@ func CheckAdopted(dir string, now time.Time) ([]Finding, error) {
 			continue
 		}
 		out.expiry(c.name, certs[0], now)
+		out.consumers(model, c.name, certs[0].KeyType())
 		if !out.adoptedKey(ring, dir, c.name, certs[0]) {
 			locked = append(locked, c.name)
 		}
 	}
 	out.locked(locked)
 	return out.list, nil
+}
+
+// consumers checks that a key is not weak, and that those who verify what the
+// entry of this name signs in the platform's build can read it.
+func (out *findings) consumers(model *Plan, name string, t spki.KeyType) {
+	if (t.Kind == spki.RSA || t.Kind == spki.RSAPSS) && t.Bits < 2048 {
+		out.add(Bad, name, "its key has only %d bits", t.Bits)
+	}
+	e := model.Entry(name)
+	if e == nil {
+		return
+	}
+	is := *e
+	is.KeyType = t
+	for _, artifact := range e.Signs {
+		if err := model.target(artifactTarget(artifact)).check(&is, &is); err != nil {
+			out.add(Bad, name, "%v", err)
+			return
+		}
+	}
 }
 
 // adoptedKey checks NAME.key, if it is there. It returns false if the key is

@@ -74,6 +74,13 @@ type run struct {
 	created []string // files that this run made and the store doesn't need yet
 }
 
+// What a run may need on the disk, in octets: the store with its journal, and for
+// each step a file and rows.
+const (
+	spaceBase = 256 << 10
+	spaceStep = 16 << 10
+)
+
 // apply is Apply under the caller's lock.
 func apply(ctx context.Context, dir string, o Options) (steps []Step, err error) {
 	// 1. What is to do?
@@ -92,13 +99,16 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	if err != nil || len(steps) == 0 {
 		return nil, err
 	}
+	if err := durable.CheckSpace(dir, spaceBase+spaceStep*int64(len(steps)), int64(len(steps))+4); err != nil {
+		return nil, err
+	}
 	r.total, r.now, r.issuers = len(steps), o.Now().UTC().Truncate(time.Second), map[string]*ca.Issuer{}
 	if r.linter, err = ca.NewLinter(); err != nil {
 		return nil, err
 	}
 	// 2. Keys. They are made first, and written when all are there: whatever
 	// fails before leaves nothing behind.
-	storePath := filepath.Join(dir, StoreName)
+	storePath := StorePath(dir)
 	if _, err := os.Lstat(storePath); errors.Is(err, fs.ErrNotExist) {
 		r.created = append(r.created, storePath)
 	}
@@ -143,7 +153,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 // recoverStore rolls back a transaction in which a process was killed: its
 // journal keeps the store from being opened for reading only.
 func recoverStore(ctx context.Context, dir string) error {
-	path := filepath.Join(dir, StoreName)
+	path := StorePath(dir)
 	if _, err := os.Lstat(path + "-journal"); err != nil {
 		return nil
 	}

@@ -34,7 +34,7 @@ func Open(ctx context.Context, dir string) (*PKI, error) {
 	if p.Plan, err = Load(path, f.Content); err != nil {
 		return nil, err
 	}
-	db, err := store.OpenReadOnly(ctx, p.StorePath())
+	db, err := store.OpenReadOnly(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		p.Have, err = takeInventory(ctx, p.Plan, dir, nil)
 		return p, err
@@ -46,8 +46,8 @@ func Open(ctx context.Context, dir string) (*PKI, error) {
 	return p, errors.Join(err, db.Close())
 }
 
-// StorePath returns the path of the store.
-func (p *PKI) StorePath() string { return filepath.Join(p.Dir, StoreName) }
+// StorePath returns the path of the store of a PKI directory.
+func StorePath(dir string) string { return filepath.Join(dir, StoreName) }
 
 // Signer returns the private key of an entry and checks that it is the one of
 // its certificate.

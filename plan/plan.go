@@ -546,6 +546,11 @@ func (l *loader) limits() error {
 		if e.Kind == Anchor {
 			continue
 		}
+		for _, c := range e.Chain()[1:] {
+			if err := c.Profile.Permits(e.Subject, e.SubjectAltNames, !e.Profile.CA()); err != nil {
+				return l.doc.fail(e.key, fmt.Errorf("%w, which the name constraints of %s forbid", err, c.key))
+			}
+		}
 		for _, artifact := range e.Signs {
 			target := l.plan.target(artifactTarget(artifact))
 			for _, c := range e.Chain() {

@@ -64,39 +64,57 @@ func (s *Session) SignConfig(ctx context.Context, path string, o ConfigOptions) 
 	if err != nil {
 		return nil, err
 	}
-	certs := ca.MarshalPEM(signer.Embedded()...)
-	files := map[string][]byte{base + ".cert": certs}
-	if o.CMS {
-		p7s, err := s.signCMS(text, signer)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		files = map[string][]byte{base + ".p7s": p7s}
-		if _, _, err := verifyCMS(text, p7s, signer.Chain[len(signer.Chain)-1:], s.Now()); err != nil {
-			return nil, fmt.Errorf("%s: the signature as made: %w", path, err)
-		}
-	} else {
-		sig, err := guestos.SignText(text, signer.Key)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		files[base+".sig"] = sig
-		if _, _, err := verifyConfig(text, sig, certs, signer.Chain[len(signer.Chain)-1:], s.Now()); err != nil {
-			return nil, fmt.Errorf("%s: the signature as made: %w", path, err)
-		}
+	own := Verifier{Trust: signer.Chain[len(signer.Chain)-1:], Time: s.Now()}
+	files, err := configFiles(text, signer, o.CMS, s.Now(), own.chain)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if err := s.record(ctx, signer, Signed{o.Artifact, filepath.Base(path), sha256.Sum256(text), int64(len(text))}); err != nil {
 		return nil, err
 	}
-	// The signature comes last: with it the set is complete.
-	for _, ext := range []string{".cert", ".sig", ".p7s"} {
-		if content := files[base+ext]; content != nil {
-			if err := durable.WriteFile(base+ext, content, 0o644); err != nil {
-				return nil, err
-			}
+	return signer, files.write(base)
+}
+
+// signedFiles are the files beside a config, in the order of writing: the
+// signature comes last, with it the set is complete.
+type signedFiles []struct {
+	extension string
+	content   []byte
+}
+
+func (f signedFiles) write(base string) error {
+	for _, s := range f {
+		if err := durable.WriteFile(base+s.extension, s.content, 0o644); err != nil {
+			return err
 		}
 	}
-	return signer, nil
+	return nil
+}
+
+// chainCheck validates the chain of a leaf with the help of other certificates.
+type chainCheck func(leaf *ca.Certificate, helpers []*ca.Certificate) ([]*ca.Certificate, error)
+
+// configFiles signs a config and verifies what it made.
+func configFiles(text []byte, signer *Signer, asCMS bool, now time.Time, check chainCheck) (signedFiles, error) {
+	if asCMS {
+		p7s, err := signCMS(text, signer, now)
+		if err != nil {
+			return nil, err
+		}
+		if _, _, err := verifyCMS(text, p7s, check); err != nil {
+			return nil, fmt.Errorf("the signature as made: %w", err)
+		}
+		return signedFiles{{".p7s", p7s}}, nil
+	}
+	certs := ca.MarshalPEM(signer.Embedded()...)
+	sig, err := guestos.SignText(text, signer.Key)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := verifyConfig(text, sig, certs, check); err != nil {
+		return nil, fmt.Errorf("the signature as made: %w", err)
+	}
+	return signedFiles{{".cert", certs}, {".sig", sig}}, nil
 }
 
 // VerifyConfig verifies NAME.conf with NAME.sig and NAME.cert, or NAME.p7s, as
@@ -119,7 +137,7 @@ func (s *Verifier) VerifyConfig(artifact, path string, p7s bool) Verdict {
 			v.Err = err
 			return v
 		}
-		v.Signer, v.Chain, v.Err = verifyCMS(text, signature, s.Trust, s.Time)
+		v.Signer, v.Chain, v.Err = verifyCMS(text, signature, s.chain)
 	} else {
 		sig, err := readLimited(base+".sig", guestos.MaxSignature)
 		if err != nil {
@@ -131,7 +149,7 @@ func (s *Verifier) VerifyConfig(artifact, path string, p7s bool) Verdict {
 			v.Err = err
 			return v
 		}
-		v.Signer, v.Chain, v.Err = verifyConfig(text, sig, certs, s.Trust, s.Time)
+		v.Signer, v.Chain, v.Err = verifyConfig(text, sig, certs, s.chain)
 	}
 	if v.Err == nil {
 		// The daemon parses what it has verified.
@@ -142,7 +160,7 @@ func (s *Verifier) VerifyConfig(artifact, path string, p7s bool) Verdict {
 
 // verifyConfig: the first certificate gives the key, the rest helps to build the
 // chain, in any order.
-func verifyConfig(text, sig, certFile []byte, trust []*ca.Certificate, at time.Time) (*ca.Certificate, []*ca.Certificate, error) {
+func verifyConfig(text, sig, certFile []byte, check chainCheck) (*ca.Certificate, []*ca.Certificate, error) {
 	certs, err := ca.ParsePEM(certFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("certificate file: %w", err)
@@ -151,13 +169,13 @@ func verifyConfig(text, sig, certFile []byte, trust []*ca.Certificate, at time.T
 	if err := guestos.VerifyText(text, sig, leaf.Key); err != nil {
 		return leaf, nil, err
 	}
-	chain, err := ca.Verify(leaf, ca.VerifyOptions{Roots: trust, Intermediates: certs[1:], Time: at})
+	chain, err := check(leaf, certs[1:])
 	return leaf, chain, err
 }
 
 // signCMS makes a detached CMS signature over the octets as they are, with the
 // scheme and hash that the platform's consumers take from such a key.
-func (s *Session) signCMS(content []byte, signer *Signer) ([]byte, error) {
+func signCMS(content []byte, signer *Signer, now time.Time) ([]byte, error) {
 	algorithm, err := guestos.SignatureAlgorithm(signer.Key.Public())
 	if err != nil {
 		return nil, err
@@ -167,11 +185,11 @@ func (s *Session) signCMS(content []byte, signer *Signer) ([]byte, error) {
 		embedded = append(embedded, c.Raw)
 	}
 	return cms.Sign(cms.Signer{Key: signer.Key, Certificate: signer.Certificate().Raw, Algorithm: algorithm},
-		content, cms.Options{SigningTime: s.Now(), Certificates: embedded})
+		content, cms.Options{SigningTime: now, Certificates: embedded})
 }
 
 // verifyCMS checks a detached signature with one signer, and the signer's chain.
-func verifyCMS(content, der []byte, trust []*ca.Certificate, at time.Time) (*ca.Certificate, []*ca.Certificate, error) {
+func verifyCMS(content, der []byte, check chainCheck) (*ca.Certificate, []*ca.Certificate, error) {
 	sd, err := cms.Parse(der)
 	if err != nil {
 		return nil, nil, err
@@ -201,6 +219,6 @@ func verifyCMS(content, der []byte, trust []*ca.Certificate, at time.Time) (*ca.
 			helpers = append(helpers, c)
 		}
 	}
-	chain, err := ca.Verify(leaf, ca.VerifyOptions{Roots: trust, Intermediates: helpers, Time: at})
+	chain, err := check(leaf, helpers)
 	return leaf, chain, err
 }

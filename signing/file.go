@@ -17,6 +17,11 @@ type Verifier struct {
 	Time  time.Time // zero: dates don't count
 }
 
+// chain is a chainCheck against the verifier's anchors.
+func (s *Verifier) chain(leaf *ca.Certificate, helpers []*ca.Certificate) ([]*ca.Certificate, error) {
+	return ca.Verify(leaf, ca.VerifyOptions{Roots: s.Trust, Intermediates: helpers, Time: s.Time})
+}
+
 // maxFile bounds a file that is signed whole in memory, in octets.
 const maxFile = 1 << 30
 
@@ -30,11 +35,12 @@ func (s *Session) SignFile(ctx context.Context, path, as string) (*Signer, error
 	if err != nil {
 		return nil, err
 	}
-	p7s, err := s.signCMS(content, signer)
+	p7s, err := signCMS(content, signer, s.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if _, _, err := verifyCMS(content, p7s, signer.Chain[len(signer.Chain)-1:], s.Now()); err != nil {
+	own := Verifier{Trust: signer.Chain[len(signer.Chain)-1:], Time: s.Now()}
+	if _, _, err := verifyCMS(content, p7s, own.chain); err != nil {
 		return nil, fmt.Errorf("%s: the signature as made: %w", path, err)
 	}
 	if err := s.record(ctx, signer, Signed{"file", filepath.Base(path), sha256.Sum256(content), int64(len(content))}); err != nil {
@@ -50,7 +56,7 @@ func (s *Verifier) VerifyFile(path string) Verdict {
 	if err == nil {
 		var p7s []byte
 		if p7s, err = readLimited(path+".p7s", maxCMS); err == nil {
-			v.Signer, v.Chain, err = verifyCMS(content, p7s, s.Trust, s.Time)
+			v.Signer, v.Chain, err = verifyCMS(content, p7s, s.chain)
 		}
 	}
 	v.Err = err

@@ -13,7 +13,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"tmpki/ca"
@@ -41,7 +40,7 @@ func Open(ctx context.Context, dir, actor string, now func() time.Time) (*Sessio
 type Signer struct {
 	Entry *plan.Entry
 	Key   crypto.Signer
-	Chain []*ca.Certificate // the signer's, then its issuers, root last
+	Chain []*ca.Certificate // the signer's, then its issuers; the root, if there, last
 }
 
 // Certificate returns the signer's own certificate.
@@ -49,8 +48,8 @@ func (s *Signer) Certificate() *ca.Certificate { return s.Chain[0] }
 
 // Embedded returns the chain without its root, which whoever verifies has.
 func (s *Signer) Embedded() []*ca.Certificate {
-	if len(s.Chain) > 1 {
-		return s.Chain[:len(s.Chain)-1]
+	if last := len(s.Chain) - 1; last > 0 && s.Chain[last].SelfIssued() {
+		return s.Chain[:last]
 	}
 	return s.Chain
 }
@@ -99,7 +98,7 @@ type Signed struct {
 // record puts one ledger entry for each artifact into the store. Nothing may be
 // put in place before.
 func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) error {
-	db, err := store.Open(ctx, s.PKI.StorePath())
+	db, err := store.Open(ctx, plan.StorePath(s.PKI.Dir))
 	if err != nil {
 		return err
 	}
@@ -128,16 +127,11 @@ type Verdict struct {
 
 // readLimited reads a whole file of at most limit octets.
 func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, _, err := openRegular(path, limit)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"tmpki/artifact/verity"
+	"tmpki/internal/durable"
 )
 
 // BuildOptions says what Build makes of a template.
@@ -132,7 +133,9 @@ func Build(ctx context.Context, template *GuestOSConfig, opts BuildOptions) (*Bu
 	// 3. One pass over each, until the first one fails.
 	defer func() {
 		for _, im := range images {
-			im.tree.discard()
+			if im.tree != nil {
+				im.tree.Close()
+			}
 		}
 	}()
 	errStopped := errors.New("stopped, because another image failed")
@@ -176,8 +179,11 @@ func Build(ctx context.Context, template *GuestOSConfig, opts BuildOptions) (*Bu
 
 	// 5. Only now does anything appear.
 	for _, im := range images {
-		if err := im.tree.publish(); err != nil {
-			return nil, err
+		if im.tree == nil {
+			continue
+		}
+		if err := im.tree.Commit(); err != nil {
+			return nil, fmt.Errorf("publishing the hash tree: %w", err)
 		}
 	}
 	return &Built{
@@ -219,20 +225,21 @@ func (im *image) build(ctx context.Context, cfg *GuestOSConfig, opts BuildOption
 	}
 	treeOptions.UUID[8] = treeOptions.UUID[8]&0x3f | 0x80 // the variant of RFC 9562
 
-	tree, err := createTree(filepath.Join(opts.HashDir, im.name+".hash.img"))
+	// A hash tree holds nothing secret.
+	tree, err := durable.NewFile(filepath.Join(opts.HashDir, im.name+".hash.img"), 0o644)
 	if err != nil {
-		return Image{}, err
+		return Image{}, fmt.Errorf("creating the hash tree: %w", err)
 	}
 	im.tree = tree
 	err = im.read(func(source verity.Source) (err error) {
-		found.Verity, err = verity.Build(ctx, source, tree.file, treeOptions, progress)
+		found.Verity, err = verity.Build(ctx, source, tree, treeOptions, progress)
 		return err
 	})
 	if err != nil {
 		return Image{}, err
 	}
 	found.SHA256 = found.Verity.ImageSHA256
-	return found, tree.finish()
+	return found, tree.Sync()
 }
 
 // derive returns 32 bytes that depend on all of its arguments. No name holds a

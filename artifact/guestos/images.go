@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"tmpki/artifact/verity"
+	"tmpki/internal/durable"
 )
 
 // CheckImages compares the images of a GuestOS in dir with what cfg says. For
@@ -80,7 +81,7 @@ type image struct {
 	path string
 	info fs.FileInfo
 
-	tree *tree // being written by Build; nil if there is none
+	tree *durable.File // being written by Build; nil if there is none
 }
 
 // imagesOf returns the images that the mounts of cfg need, each once.

@@ -25,21 +25,15 @@ KEYTYPE is rsa:N (2048, 3072, 4096), ec:CURVE or ed25519; the default is
 rsa:4096. Where the platform can verify nothing but RSA, keys stay RSA.
 
 Environment: DO_PLATFORM_KEYS=y adds the UEFI keys (PK, KEK, DB);
-GYROIDOS_TEST_PASSWD_PKI, if set, encrypts the keys of the customer side.`,
+GYROIDOS_TEST_PASSWD_PKI, if set, encrypts the keys of the customer side; without
+KEYTYPE, PKI_KEY_SIZE or KEY_SIZE is the number of bits of RSA keys.`,
 		Args: between(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var keyType spki.KeyType
-			if len(args) > 1 {
-				var err error
-				if keyType, err = spki.ParseKeyType(strings.TrimSpace(args[1])); err != nil {
-					return &usageError{err}
-				}
-				if keyType.Kind == spki.RSAPSS {
-					return usagef("key type %q: use rsa:%d, and each key is PSS where its consumers expect it", args[1], keyType.Bits)
-				}
-				args = args[:1]
+			keyType, err := wantedKeyType(args)
+			if err != nil {
+				return err
 			}
-			dir, err := a.directory(args)
+			dir, err := a.directory(args[:min(len(args), 1)])
 			if err != nil {
 				return err
 			}
@@ -56,6 +50,33 @@ GYROIDOS_TEST_PASSWD_PKI, if set, encrypts the keys of the customer side.`,
 			return a.printOutcome(dir, out, time.Since(start))
 		},
 	}
+}
+
+// wantedKeyType is the argument, or what the environment of the build says: it
+// sets the size for boards whose firmware takes RSA-2048 only. Zero: no matter.
+func wantedKeyType(args []string) (spki.KeyType, error) {
+	text, from := "", ""
+	if len(args) > 1 {
+		text, from = strings.TrimSpace(args[1]), "KEYTYPE"
+	} else {
+		for _, name := range []string{"PKI_KEY_SIZE", "KEY_SIZE"} {
+			if size := os.Getenv(name); size != "" {
+				text, from = "rsa:"+size, "$"+name
+				break
+			}
+		}
+	}
+	if text == "" {
+		return spki.KeyType{}, nil
+	}
+	keyType, err := spki.ParseKeyType(text)
+	if err != nil {
+		return keyType, usagef("%s: %w", from, err)
+	}
+	if keyType.Kind == spki.RSAPSS {
+		return keyType, usagef("%s: use rsa:%d, and each key is PSS where its consumers expect it", from, keyType.Bits)
+	}
+	return keyType, nil
 }
 
 func (a *app) printOutcome(dir string, out *plan.Outcome, took time.Duration) error {

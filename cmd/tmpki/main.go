@@ -41,6 +41,7 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
+	root.cmd.SetArgs(arguments())
 	err := root.cmd.ExecuteContext(ctx)
 	return root.report(err)
 }

@@ -39,6 +39,31 @@ func (p *progress) step(done, total int, s plan.Step) {
 	p.bar.SetCurrent(int64(done))
 }
 
+// files shows how many of many files are done.
+func (p *progress) files(done, total int) {
+	if p.bars == nil {
+		return
+	}
+	if p.bar == nil {
+		p.bar = p.bars.AddBar(int64(total), mpb.BarRemoveOnComplete(), mpb.PrependDecorators(decor.CountersNoUnit("%d/%d files ")),
+			mpb.AppendDecorators(decor.AverageETA(decor.ET_STYLE_GO)))
+	}
+	p.bar.SetCurrent(int64(done))
+}
+
+// bytes shows how much of a long read is done.
+func (p *progress) bytes(done, total int64) {
+	if p.bars == nil {
+		return
+	}
+	if p.bar == nil {
+		p.bar = p.bars.AddBar(total, mpb.BarRemoveOnComplete(),
+			mpb.PrependDecorators(decor.CountersKibiByte("% .1f / % .1f ")),
+			mpb.AppendDecorators(decor.AverageSpeed(decor.SizeB1024(0), " % .1f")))
+	}
+	p.bar.SetCurrent(done)
+}
+
 // close takes the bar away, finished or not.
 func (p *progress) close() {
 	if p.bars == nil {

@@ -19,7 +19,8 @@ not for that kind of artifact is refused.`,
 		Args: a.noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.signConfigCmd("guestos", "Sign GuestOS configs"), a.signConfigCmd("container", "Sign container configs"), a.signFileCmd())
+	cmd.AddCommand(a.signConfigCmd("guestos", "Sign GuestOS configs"), a.signConfigCmd("container", "Sign container configs"), a.signFileCmd(),
+		a.signEFICmd(), a.signModuleCmd(), a.signIMACmd())
 	return cmd
 }
 

@@ -24,9 +24,10 @@ prints who signed, the chain and the verdict, and exits with 3 if one is no.`,
 		Args: a.noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	add := func(kind, short string, verify func(v *signing.Verifier, file string, p7s bool) signing.Verdict) {
+	// The flag, if a kind has one, says where the signature is.
+	add := func(kind, short string, verify func(v *signing.Verifier, file string, flag bool) signing.Verdict) {
 		var trust []string
-		var p7s bool
+		var flag bool
 		sub := &cobra.Command{
 			Use:   kind + " [--trust FILE]... FILE...",
 			Short: short,
@@ -36,12 +37,15 @@ prints who signed, the chain and the verdict, and exits with 3 if one is no.`,
 				if err != nil {
 					return err
 				}
-				return a.verifyEach(args, func(file string) signing.Verdict { return verify(v, file, p7s) })
+				return a.verifyEach(args, func(file string) signing.Verdict { return verify(v, file, flag) })
 			},
 		}
 		sub.Flags().StringArrayVar(&trust, "trust", nil, "trust the certificates in this `file` only (may be repeated)")
-		if kind == "guestos" || kind == "container" {
-			sub.Flags().BoolVar(&p7s, "cms", false, "verify NAME.p7s")
+		switch kind {
+		case "guestos", "container":
+			sub.Flags().BoolVar(&flag, "cms", false, "verify NAME.p7s")
+		case "ima":
+			sub.Flags().BoolVar(&flag, "sigfile", false, "verify FILE.sig in place of the attribute")
 		}
 		cmd.AddCommand(sub)
 	}
@@ -50,6 +54,11 @@ prints who signed, the chain and the verdict, and exits with 3 if one is no.`,
 			return v.VerifyConfig(kind, file, p7s)
 		})
 	}
+	add("efi", "Verify an EFI image as firmware does; trust is what db holds", func(v *signing.Verifier, file string, _ bool) signing.Verdict { return v.VerifyEFI(file) })
+	add("module", "Verify a kernel module; trust is what the keyring holds", func(v *signing.Verifier, file string, _ bool) signing.Verdict { return v.VerifyModule(file) })
+	add("ima", "Verify a file's IMA signature; trust is what .ima holds", func(v *signing.Verifier, file string, sigfile bool) signing.Verdict {
+		return v.VerifyIMA(file, imaPlace(sigfile))
+	})
 	add("file", "Verify FILE with FILE.p7s", func(v *signing.Verifier, file string, _ bool) signing.Verdict { return v.VerifyFile(file) })
 	return cmd
 }

@@ -29,11 +29,14 @@ import (
 // comes after the replacement. A process killed between its last two steps
 // leaves a temporary file, which Sweep removes.
 func WriteFile(path string, data []byte, perm os.FileMode) error {
-	s, err := newStage(filepath.Dir(path), filepath.Base(path), data, perm)
+	s, err := newStage(path)
 	if err != nil {
 		return err
 	}
 	defer s.discard()
+	if err := s.fill(data, perm); err != nil {
+		return err
+	}
 	if err := s.replace(path); err != nil {
 		return err
 	}
@@ -48,28 +51,98 @@ func WriteFile(path string, data []byte, perm os.FileMode) error {
 // process leaves nothing under any name but path. Elsewhere it may leave a
 // temporary file, which Sweep removes.
 func CreateFile(path string, data []byte, perm os.FileMode) error {
-	s, err := newStage(filepath.Dir(path), filepath.Base(path), data, perm)
+	s, err := newStage(path)
 	if err != nil {
 		return err
 	}
 	defer s.discard()
+	if err := s.fill(data, perm); err != nil {
+		return err
+	}
 	if err := s.publish(path); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
 }
 
-// newStage writes data to a file in dir without a name, or under a temporary
-// name where the system cannot do that.
-func newStage(dir, base string, data []byte, perm os.FileMode) (*stage, error) {
-	s, err := stageUnnamed(dir, base, data, perm)
+// newStage makes a file in the directory of path without a name, or under a
+// temporary name where the system cannot do that.
+func newStage(path string) (*stage, error) {
+	dir, base := filepath.Dir(path), filepath.Base(path)
+	s, err := stageUnnamed(dir, base)
 	// EOPNOTSUPP: the file system has no O_TMPFILE. EISDIR: nor has the
 	// kernel (open(2)). EINVAL: some FUSE file systems say so. ENOENT: /proc
 	// is not mounted; if it is dir that is missing, stageNamed will say so.
 	for _, unsupported := range []error{unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL, unix.ENOENT} {
 		if errors.Is(err, unsupported) {
-			return stageNamed(dir, base, data, perm)
+			return stageNamed(dir, base)
 		}
 	}
 	return s, err
+}
+
+// A File is WriteFile for what is too large to have in memory: it is written
+// piece by piece, and nobody sees it under its name before Commit.
+type File struct {
+	s    *stage
+	path string
+	perm os.FileMode
+}
+
+// NewFile begins a file that Commit will put under path, with the permission
+// bits of perm. Close it in any case.
+func NewFile(path string, perm os.FileMode) (*File, error) {
+	s, err := newStage(path)
+	if err != nil {
+		return nil, err
+	}
+	return &File{s, path, perm}, nil
+}
+
+// Write appends data.
+func (f *File) Write(data []byte) (int, error) {
+	n, err := f.s.f.Write(data)
+	return n, f.s.name(err)
+}
+
+// WriteAt writes data at an offset, as io.WriterAt.
+func (f *File) WriteAt(data []byte, offset int64) (int, error) {
+	n, err := f.s.f.WriteAt(data, offset)
+	return n, f.s.name(err)
+}
+
+// ReadAt reads back what was written, as io.ReaderAt.
+func (f *File) ReadAt(data []byte, offset int64) (int, error) {
+	n, err := f.s.f.ReadAt(data, offset)
+	return n, f.s.name(err)
+}
+
+// Size returns how long the file is so far, in octets.
+func (f *File) Size() (int64, error) {
+	info, err := f.s.f.Stat()
+	if err != nil {
+		return 0, f.s.name(err)
+	}
+	return info.Size(), nil
+}
+
+// Sync brings what was written to the disk, so that Commit has little left to do
+// and, above all, little that can fail.
+func (f *File) Sync() error { return f.s.finish(f.perm) }
+
+// Commit syncs the file and puts it under its name, like WriteFile.
+func (f *File) Commit() error {
+	if err := f.s.finish(f.perm); err != nil {
+		return err
+	}
+	if err := f.s.replace(f.path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(f.path))
+}
+
+// Close throws away what was not committed.
+func (f *File) Close() error {
+	f.s.discard()
+	return nil
 }

@@ -26,11 +26,14 @@ func TestMain(m *testing.M) {
 func writers() map[string]func(path string, data []byte, perm os.FileMode) error {
 	named := func(publish func(*stage, string) error) func(string, []byte, os.FileMode) error {
 		return func(path string, data []byte, perm os.FileMode) error {
-			s, err := stageNamed(filepath.Dir(path), filepath.Base(path), data, perm)
+			s, err := stageNamed(filepath.Dir(path), filepath.Base(path))
 			if err != nil {
 				return err
 			}
 			defer s.discard()
+			if err := s.fill(data, perm); err != nil {
+				return err
+			}
 			return publish(s, path)
 		}
 	}
@@ -39,6 +42,21 @@ func writers() map[string]func(path string, data []byte, perm os.FileMode) error
 		"WriteFile, named":  named((*stage).replace),
 		"CreateFile":        CreateFile,
 		"CreateFile, named": named((*stage).publish),
+		"WriteFile, in pieces": func(path string, data []byte, perm os.FileMode) error {
+			f, err := NewFile(path, perm)
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			half := len(data) / 2
+			if _, err := f.WriteAt(data[half:], int64(half)); err != nil {
+				return err
+			}
+			if _, err := f.Write(data[:half]); err != nil {
+				return err
+			}
+			return f.Commit()
+		},
 	}
 }
 

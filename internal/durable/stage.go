@@ -21,10 +21,10 @@ type stage struct {
 	temp string // path of the temporary name, "" if there is none
 }
 
-// stageUnnamed fills a file that has no name at all, so that the kernel
-// removes it if we die.
-func stageUnnamed(dir, base string, data []byte, perm os.FileMode) (*stage, error) {
-	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+// stageUnnamed makes a file that has no name at all, so that the kernel removes
+// it if we die.
+func stageUnnamed(dir, base string) (*stage, error) {
+	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -35,27 +35,18 @@ func stageUnnamed(dir, base string, data []byte, perm os.FileMode) (*stage, erro
 		s.discard()
 		return nil, err
 	}
-	if err := s.fill(data, perm); err != nil {
-		s.discard()
-		return nil, err
-	}
 	return s, nil
 }
 
-// stageNamed fills a file under a temporary name beside its final one.
-func stageNamed(dir, base string, data []byte, perm os.FileMode) (*stage, error) {
+// stageNamed makes a file under a temporary name beside its final one.
+func stageNamed(dir, base string) (*stage, error) {
 	temp := tempPath(dir, base)
 	// O_EXCL follows no link, and 0600 stands until fill sets the mode.
-	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{f: f, dir: dir, base: base, temp: temp}
-	if err := s.fill(data, perm); err != nil {
-		s.discard()
-		return nil, err
-	}
-	return s, nil
+	return &stage{f: f, dir: dir, base: base, temp: temp}, nil
 }
 
 // fill writes data, sets the mode, and syncs both.
@@ -63,6 +54,11 @@ func (s *stage) fill(data []byte, perm os.FileMode) error {
 	if _, err := s.f.Write(data); err != nil {
 		return s.name(err)
 	}
+	return s.finish(perm)
+}
+
+// finish sets the mode and syncs what was written.
+func (s *stage) finish(perm os.FileMode) error {
 	// The umask has no say in fchmod(2).
 	if err := s.f.Chmod(perm.Perm()); err != nil {
 		return s.name(err)

@@ -1,0 +1,242 @@
+package efi
+
+import (
+	"crypto"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// tool skips a test on a machine without a tool; in CI none may lack.
+func tool(t testing.TB, name, debianPackage string) {
+	t.Helper()
+	if _, err := exec.LookPath(name); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("%s is missing: install %s", name, debianPackage)
+		}
+		t.Skipf("%s is missing: install %s", name, debianPackage)
+	}
+}
+
+// run runs a tool, which must work, and returns what it says.
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	output, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, output)
+	}
+	return string(output)
+}
+
+// fails runs a tool, which must not work.
+func fails(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if output, err := exec.Command(name, args...).CombinedOutput(); err == nil {
+		t.Errorf("%s %s: no error: %s", name, strings.Join(args, " "), output)
+	}
+}
+
+// writeFile writes a file into a directory and returns its path.
+func writeFile(t testing.TB, dir, name string, b []byte) string {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// pemFiles writes the key and the certificate of an authority.
+func (a *authority) pemFiles(t testing.TB, dir, name string) (key, certificate string) {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key = writeFile(t, dir, name+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	certificate = writeFile(t, dir, name+".crt", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw}))
+	return key, certificate
+}
+
+// gnuEFI builds a small program against gnu-efi, with its symbol table left on.
+func gnuEFI(t testing.TB) []byte {
+	t.Helper()
+	dir := t.TempDir()
+	library := "/usr/lib"
+	if _, err := os.Stat("/usr/lib/x86_64-linux-gnu/gnuefi"); err == nil {
+		library = "/usr/lib/x86_64-linux-gnu/gnuefi"
+	}
+	if _, err := os.Stat(library + "/crt0-efi-x86_64.o"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("gnu-efi is missing: install gnu-efi")
+		}
+		t.Skip("gnu-efi is missing: install gnu-efi")
+	}
+	tool(t, "gcc", "gcc")
+	tool(t, "objcopy", "binutils")
+	c := writeFile(t, dir, "program.c", []byte(`
+#include <efi.h>
+#include <efilib.h>
+EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *table) { InitializeLib(image, table); Print(L"hello\n"); return EFI_SUCCESS; }
+`))
+	object, shared, program := filepath.Join(dir, "program.o"), filepath.Join(dir, "program.so"), filepath.Join(dir, "program.efi")
+	run(t, "gcc", "-I/usr/include/efi", "-I/usr/include/efi/x86_64", "-fpic", "-ffreestanding", "-fno-stack-protector", "-fshort-wchar", "-mno-red-zone", "-c", c, "-o", object)
+	run(t, "ld", "-shared", "-Bsymbolic", "-nostdlib", "-znocombreloc", "-znoexecstack", "-T", library+"/elf_x86_64_efi.lds", "-L"+library, "-L/usr/lib",
+		library+"/crt0-efi-x86_64.o", object, "-o", shared, "-lefi", "-lgnuefi")
+	run(t, "objcopy", "-j", ".text", "-j", ".sdata", "-j", ".data", "-j", ".dynamic", "-j", ".dynsym", "-j", ".rel*", "-j", ".reloc", "--target", "efi-app-x86_64", shared, program)
+	b, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// toolImages are the images that the tools and we must agree on.
+func toolImages(t testing.TB) map[string][]byte {
+	t.Helper()
+	images := map[string][]byte{"gnu-efi": gnuEFI(t)}
+	for _, pe32 := range []bool{false, true} {
+		for _, trailing := range []int{0, 1, 3, 4, 7, 8, 13} {
+			images[fmt.Sprintf("pe32=%v trailing=%d", pe32, trailing)] = peImage{pe32: pe32, sections: []int{0x400, 0x200}, trailing: trailing}.build()
+		}
+	}
+	images["4 KiB"] = peImage{sections: []int{4096 - testHeaderSize}}.build()
+	if !testing.Short() {
+		images["16 MiB"] = peImage{sections: []int{16<<20 - testHeaderSize}}.build()
+	}
+	return images
+}
+
+// TestToolsVerifyOurs has all tools verify our signatures and compute our digests.
+func TestToolsVerifyOurs(t *testing.T) {
+	tool(t, "sbverify", "sbsigntool")
+	tool(t, "osslsigncode", "osslsigncode")
+	tool(t, "pesign", "pesign")
+	a := testAuthorities()
+	dir := t.TempDir()
+	_, direct := a.direct.pemFiles(t, dir, "direct")
+	_, stranger := a.stranger.pemFiles(t, dir, "stranger")
+	for name, image := range toolImages(t) {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			signed := signBytes(t, image, a.direct.signer(), SignOptions{Time: time.Now()})
+			one := writeFile(t, dir, "one.efi", signed)
+			two := writeFile(t, dir, "two.efi", signBytes(t, signed, a.leaf.signer(a.sub), SignOptions{}))
+			digest := digestOf(t, signed)
+			want := hex.EncodeToString(digest[:])
+
+			run(t, "sbverify", "--cert", direct, one)
+			run(t, "sbverify", "--cert", direct, two)
+			fails(t, "sbverify", "--cert", stranger, one)
+			if list := run(t, "sbverify", "--list", two); strings.Count(list, "image signature issuers") != 2 {
+				t.Errorf("sbverify: %s", list)
+			}
+
+			// osslsigncode asks for dates; it looks at the first signature.
+			verdict := run(t, "osslsigncode", "verify", "-CAfile", direct, "-time", "1600000000", "-in", one)
+			if !strings.Contains(strings.ToLower(verdict), "calculated message digest : "+want) || !strings.Contains(verdict, "Signature verification: ok") {
+				t.Errorf("osslsigncode: want %s: %s", want, verdict)
+			}
+			if regexp.MustCompile(`(?i)mismatch`).MatchString(verdict) {
+				t.Errorf("osslsigncode: %s", verdict)
+			}
+
+			if h := run(t, "pesign", "-h", "-i", two); !strings.Contains(h, want) {
+				t.Errorf("pesign: %s, want %s", h, want)
+			}
+			if s := run(t, "pesign", "-S", "-i", two); !strings.Contains(s, "common name is direct") || !strings.Contains(s, "common name is leaf") {
+				t.Errorf("pesign: %s", s)
+			}
+		})
+	}
+}
+
+// TestOursVerifiesTools has us verify sbsign's and osslsigncode's signatures, add
+// to them, and has sbsign add to ours.
+func TestOursVerifiesTools(t *testing.T) {
+	tool(t, "sbsign", "sbsigntool")
+	tool(t, "sbverify", "sbsigntool")
+	tool(t, "osslsigncode", "osslsigncode")
+	a := testAuthorities()
+	keys := t.TempDir()
+	leafKey, leaf := a.leaf.pemFiles(t, keys, "leaf")
+	_, sub := a.sub.pemFiles(t, keys, "sub")
+	_, direct := a.direct.pemFiles(t, keys, "direct")
+	read := func(path string) []byte {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, image := range toolImages(t) {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			in := writeFile(t, dir, "in.efi", image)
+			out := func(name string) string { return filepath.Join(dir, name) }
+
+			// 1. sbsign's alone.
+			run(t, "sbsign", "--key", leafKey, "--cert", leaf, "--addcert", sub, "--output", out("sb.efi"), in)
+			theirs := read(out("sb.efi"))
+			if _, err := openBytes(t, theirs).Verify(trusting(a.root)); err != nil {
+				t.Errorf("sbsign's: %v", err)
+			}
+			ours := signBytes(t, image, a.leaf.signer(a.sub), SignOptions{})
+			if digestOf(t, ours) != digestOf(t, theirs) {
+				t.Errorf("sbsign's digest is %x, ours %x", digestOf(t, theirs), digestOf(t, ours))
+			}
+
+			// 2. Ours after sbsign's, and sbsign's after ours.
+			both := writeFile(t, dir, "both.efi", signBytes(t, theirs, a.direct.signer(), SignOptions{}))
+			run(t, "sbverify", "--cert", leaf, both)
+			run(t, "sbverify", "--cert", direct, both)
+			one := writeFile(t, dir, "one.efi", signBytes(t, image, a.direct.signer(), SignOptions{}))
+			run(t, "sbsign", "--key", leafKey, "--cert", leaf, "--addcert", sub, "--output", out("two.efi"), one)
+			for _, file := range []string{"both.efi", "two.efi"} {
+				for _, trusted := range []*authority{a.root, a.direct} {
+					if _, err := openBytes(t, read(out(file))).Verify(trusting(trusted)); err != nil {
+						t.Errorf("%s: %v", file, err)
+					}
+				}
+			}
+
+			// 3. osslsigncode's.
+			run(t, "osslsigncode", "sign", "-h", "sha256", "-key", leafKey, "-certs", leaf, "-ac", sub, "-in", in, "-out", out("ossl.efi"))
+			img := openBytes(t, read(out("ossl.efi")))
+			if _, err := img.Verify(trusting(a.root)); err != nil {
+				t.Errorf("osslsigncode's: %v", err)
+			}
+			if err := img.CheckChecksum(); err != nil {
+				t.Errorf("osslsigncode's: %v", err)
+			}
+			run(t, "osslsigncode", "sign", "-h", "sha1", "-key", leafKey, "-certs", leaf, "-ac", sub, "-in", in, "-out", out("sha1.efi"))
+			if s := openBytes(t, read(out("sha1.efi"))).Signatures(); len(s) != 1 || s[0].Err == nil {
+				t.Errorf("SHA-1: %+v", s)
+			}
+		})
+	}
+}
+
+// TestUnsignedDigest compares digests of images as they are, which pesign pads
+// only if told to, like firmware, and unlike Sign.
+func TestUnsignedDigest(t *testing.T) {
+	tool(t, "pesign", "pesign")
+	for name, image := range toolImages(t) {
+		digest, err := openBytes(t, image).Digest(crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := writeFile(t, t.TempDir(), "image.efi", image)
+		if h := run(t, "pesign", "-h", "-i", path); !strings.Contains(h, hex.EncodeToString(digest)) {
+			t.Errorf("%s: pesign: %s, want %x", name, h, digest)
+		}
+	}
+}

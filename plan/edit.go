@@ -1,0 +1,118 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"tmpki/internal/durable"
+)
+
+// Edit changes the text of a plan and applies the result, under one lock. What
+// edit returns must load; if it returns the text that it was given, nothing is
+// written. Comments and layout are edit's to keep: see insertBelow.
+func Edit(ctx context.Context, dir string, o Options, edit func(p *Plan, text []byte) ([]byte, error)) ([]Step, error) {
+	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
+	path := filepath.Join(dir, FileName)
+	f, err := readFile(path, maxFile)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Load(path, f.Content)
+	if err != nil {
+		return nil, err
+	}
+	text, err := edit(p, bytes.Clone(f.Content))
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(text, f.Content) {
+		if _, err := Load(path, text); err != nil {
+			return nil, fmt.Errorf("the change would spoil the plan: %w", err)
+		}
+		if err := durable.WriteFile(path, text, f.Mode.Perm()); err != nil {
+			return nil, err
+		}
+	}
+	return apply(ctx, dir, o)
+}
+
+// insertBelow puts lines right below the line of a top-level key, before what it
+// holds. The key must stand alone on its line, but for a comment.
+func insertBelow(text []byte, key string, lines ...string) ([]byte, error) {
+	all := strings.SplitAfter(string(text), "\n")
+	for i, line := range all {
+		rest, ok := strings.CutPrefix(line, key+":")
+		if !ok {
+			continue
+		}
+		if rest = strings.TrimSpace(rest); rest != "" && !strings.HasPrefix(rest, "#") {
+			break
+		}
+		for j, l := range lines {
+			lines[j] = l + "\n"
+		}
+		return []byte(strings.Join(slices.Insert(all, i+1, lines...), "")), nil
+	}
+	return nil, fmt.Errorf("%s has no line %q to put an entry below: add it by hand", FileName, key+":")
+}
+
+// AddGuestOS returns an edit that adds a certificate for one GuestOS to the plan:
+// the entry guestos_NAME below the sub CA that the plan has an anchor twin of,
+// with the profile and key type of the GuestOSes that are there. If the entry is
+// there already, the plan stays as it is.
+func AddGuestOS(name string) func(p *Plan, text []byte) ([]byte, error) {
+	return func(p *Plan, text []byte) ([]byte, error) {
+		entry := "guestos_" + name
+		if !namePattern.MatchString(entry) {
+			return nil, fmt.Errorf("%q is not a name of letters, digits, _ and -", name)
+		}
+		if e := p.Entry(entry); e != nil {
+			return text, e.MaySign("guestos")
+		}
+		issuer, model, err := p.guestOSIssuer()
+		if err != nil {
+			return nil, err
+		}
+		text, err = insertBelow(text, "certificates",
+			"  "+entry+":",
+			"    issuer: "+issuer.Name,
+			"    profile: "+model.Profile.Name(),
+			"    key: "+model.KeyType.String(),
+			"    signs: [guestos]",
+			"    subject: {common_name: GuestOS "+name+"}")
+		if err != nil {
+			return nil, err
+		}
+		return insertBelow(text, "publish", fmt.Sprintf("  %s.cert: {of: %s, as: chain-without-root}", entry, entry))
+	}
+}
+
+// guestOSIssuer finds the sub CA of GuestOSes, and a GuestOS to take after.
+func (p *Plan) guestOSIssuer() (issuer, model *Entry, err error) {
+	for _, e := range p.Entries {
+		if e.TwinOf == nil {
+			continue
+		}
+		for _, c := range e.TwinOf.Children {
+			if c.MaySign("guestos") == nil {
+				if issuer != nil && issuer != e.TwinOf {
+					return nil, nil, errors.New("the plan has several sub CAs for GuestOSes: add the entry by hand")
+				}
+				issuer, model = e.TwinOf, c
+			}
+		}
+	}
+	if issuer == nil {
+		return nil, nil, errors.New("the plan has no sub CA with an anchor twin and a GuestOS below it: add the entry by hand")
+	}
+	return issuer, model, nil
+}
