@@ -209,15 +209,20 @@ func text(r rdn) string {
 	return b.String()
 }
 
-// escape makes a string from a certificate or a request safe to show.
-func escape(s string) string {
+// escape makes a string from a certificate or a request safe to show as a part
+// of a name.
+func escape(s string) string { return escapeAll(s, `,+"\<>;=`) }
+
+// escapeAll escapes what would do things to a terminal, and the characters in
+// special, which must hold the backslash.
+func escapeAll(s, special string) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		switch {
 		case r == utf8.RuneError && size == 1, r < 0x20, r == 0x7f:
 			fmt.Fprintf(&b, "\\%02X", s[0])
-		case strings.ContainsRune(`,+"\<>;=`, r):
+		case strings.ContainsRune(special, r):
 			b.WriteByte('\\')
 			b.WriteRune(r)
 		case !unicode.IsPrint(r):

@@ -14,13 +14,30 @@ import (
 // CertificateRequest is a parsed PKCS#10 request (RFC 2986).
 type CertificateRequest struct {
 	*x509.CertificateRequest
-	Key       crypto.PublicKey
-	Algorithm spki.SignatureAlgorithm
+	Key crypto.PublicKey
+
+	// Algorithm is that of the signature. It is zero, and AlgorithmError says
+	// why, when this program can't verify it; ParseRequest returns no such one.
+	Algorithm      spki.SignatureAlgorithm
+	AlgorithmError error
 }
 
 // ParseRequest reads one request, DER or a single PEM block, and checks its
 // proof of possession: the error wraps spki.ErrSignature when that is bad.
 func ParseRequest(data []byte) (*CertificateRequest, error) {
+	r, err := ParseUnprovenRequest(data)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.CheckProof(); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// ParseUnprovenRequest is ParseRequest for a request that is only looked at:
+// nothing says that its sender has the private key. See CheckProof.
+func ParseUnprovenRequest(data []byte) (*CertificateRequest, error) {
 	if len(data) > 2*MaxCertificate {
 		return nil, fmt.Errorf("request of %d octets is too large", len(data))
 	}
@@ -47,13 +64,20 @@ func ParseRequest(data []byte) (*CertificateRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Algorithm, err = spki.ParseSignatureAlgorithm(algorithm); err != nil {
-		return nil, fmt.Errorf("certificate request: %w", err)
-	}
-	if err := r.Algorithm.Verify(r.Key, parsed.RawTBSCertificateRequest, parsed.Signature); err != nil {
-		return nil, fmt.Errorf("certificate request: proof of possession: %w", err)
-	}
+	r.Algorithm, r.AlgorithmError = spki.ParseSignatureAlgorithm(algorithm)
 	return r, nil
+}
+
+// CheckProof verifies the request's signature with the key that it asks a
+// certificate for. The error wraps spki.ErrSignature when that is bad.
+func (r *CertificateRequest) CheckProof() error {
+	if r.AlgorithmError != nil {
+		return fmt.Errorf("certificate request: %w", r.AlgorithmError)
+	}
+	if err := r.Algorithm.Verify(r.Key, r.RawTBSCertificateRequest, r.Signature); err != nil {
+		return fmt.Errorf("certificate request: proof of possession: %w", err)
+	}
+	return nil
 }
 
 // Subject returns the name that the request asks for.

@@ -2,11 +2,13 @@ package efi
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"tmpki/spki"
 )
@@ -74,24 +76,22 @@ func checkCritical(c *x509.Certificate) error {
 }
 
 // certificateAlgorithm returns how a certificate is signed. Unlike images,
-// certificates may be signed with PSS, and issuers have id-RSASSA-PSS keys.
+// certificates may be signed with PSS, and issuers have id-RSASSA-PSS keys. It
+// reads the identifier itself: crypto/x509 knows PSS with some salts only.
 func certificateAlgorithm(c *x509.Certificate) (spki.SignatureAlgorithm, error) {
-	switch c.SignatureAlgorithm {
-	case x509.SHA256WithRSA:
-		return firmwareAlgorithm(crypto.SHA256), nil
-	case x509.SHA384WithRSA:
-		return firmwareAlgorithm(crypto.SHA384), nil
-	case x509.SHA512WithRSA:
-		return firmwareAlgorithm(crypto.SHA512), nil
-	case x509.SHA256WithRSAPSS:
-		return spki.SignatureAlgorithm{Scheme: spki.PSS, Hash: crypto.SHA256, SaltLength: crypto.SHA256.Size()}, nil
-	case x509.SHA384WithRSAPSS:
-		return spki.SignatureAlgorithm{Scheme: spki.PSS, Hash: crypto.SHA384, SaltLength: crypto.SHA384.Size()}, nil
-	case x509.SHA512WithRSAPSS:
-		return spki.SignatureAlgorithm{Scheme: spki.PSS, Hash: crypto.SHA512, SaltLength: crypto.SHA512.Size()}, nil
-	default:
-		return spki.SignatureAlgorithm{}, fmt.Errorf("the certificate of %q is signed with %v: firmware takes RSA with SHA-2 only", c.Subject, c.SignatureAlgorithm)
+	input := cryptobyte.String(c.Raw)
+	var body, identifier cryptobyte.String
+	if !input.ReadASN1(&body, cbasn1.SEQUENCE) || !body.SkipASN1(cbasn1.SEQUENCE) || !body.ReadASN1Element(&identifier, cbasn1.SEQUENCE) {
+		return spki.SignatureAlgorithm{}, fmt.Errorf("the certificate of %q is malformed", c.Subject)
 	}
+	algorithm, err := spki.ParseSignatureAlgorithm(identifier)
+	if err != nil {
+		return algorithm, fmt.Errorf("the certificate of %q: %w", c.Subject, err)
+	}
+	if algorithm.Scheme != spki.PKCS1v15 && algorithm.Scheme != spki.PSS {
+		return algorithm, fmt.Errorf("the certificate of %q is signed with %v: firmware takes RSA only", c.Subject, algorithm)
+	}
+	return algorithm, nil
 }
 
 // findChain returns a chain from a certificate over certificates of a pool to an

@@ -47,7 +47,8 @@ type SignOptions struct {
 //
 // It refuses keys that firmware can't use, a chain whose certificates firmware
 // could not connect, and an image without room for a certificate table in its
-// header. An error after the first octet means that w is left incomplete.
+// header. It does not mind that the signer has signed before. An error after the
+// first octet means that w is left incomplete.
 func (img *Image) Sign(w io.Writer, signer Signer, opts SignOptions) error {
 	if err := img.sign(w, signer, opts); err != nil {
 		return fmt.Errorf("signing an EFI image: %w", err)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,7 +111,7 @@ func toolImages(t testing.TB) map[string][]byte {
 	}
 	images["4 KiB"] = peImage{sections: []int{4096 - testHeaderSize}}.build()
 	if !testing.Short() {
-		images["16 MiB"] = peImage{sections: []int{16<<20 - testHeaderSize}}.build()
+		images["100 MiB"] = peImage{sections: []int{100<<20 - testHeaderSize}}.build()
 	}
 	return images
 }
@@ -238,5 +239,72 @@ func TestUnsignedDigest(t *testing.T) {
 		if h := run(t, "pesign", "-h", "-i", path); !strings.Contains(h, hex.EncodeToString(digest)) {
 			t.Errorf("%s: pesign: %s, want %x", name, h, digest)
 		}
+	}
+}
+
+// TestOursVerifiesPesign has pesign sign, which takes its keys from a database of
+// NSS, and writes SpcIndirectDataContent in its own way.
+func TestOursVerifiesPesign(t *testing.T) {
+	tool(t, "pesign", "pesign")
+	tool(t, "pk12util", "libnss3-tools")
+	tool(t, "openssl", "openssl")
+	a := testAuthorities()
+	dir := t.TempDir()
+	database := t.TempDir()
+	key, certificate := a.direct.pemFiles(t, dir, "direct")
+	p12 := filepath.Join(dir, "direct.p12")
+	run(t, "openssl", "pkcs12", "-export", "-inkey", key, "-in", certificate, "-name", "direct", "-passout", "pass:test", "-out", p12)
+	run(t, "certutil", "-N", "-d", database, "--empty-password")
+	run(t, "pk12util", "-i", p12, "-d", database, "-W", "test")
+	in := writeFile(t, dir, "in.efi", peImage{sections: []int{0x400, 0x200}}.build())
+	out := filepath.Join(dir, "out.efi")
+	run(t, "pesign", "-s", "-n", database, "-c", "direct", "-i", in, "-o", out)
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openBytes(t, b).Verify(trusting(a.direct)); err != nil {
+		t.Error(err)
+	}
+	both := signBytes(t, b, a.leaf.signer(a.sub), SignOptions{})
+	if _, err := openBytes(t, both).Verify(trusting(a.root)); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPSSKeys has a certificate with an id-RSASSA-PSS key, which can't sign images,
+// but can issue the certificate of one that does.
+func TestPSSKeys(t *testing.T) {
+	tool(t, "openssl", "openssl")
+	a := testAuthorities()
+	dir := t.TempDir()
+	rootKey, root := a.root.pemFiles(t, dir, "root")
+	leafKey, _ := a.leaf.pemFiles(t, dir, "leaf")
+	subKey := filepath.Join(dir, "sub.key")
+	run(t, "openssl", "genpkey", "-algorithm", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-out", subKey)
+	certify := func(name, key, issuer, issuerKey, extension string) []byte {
+		request := filepath.Join(dir, name+".csr")
+		out := filepath.Join(dir, name+".crt")
+		run(t, "openssl", "req", "-new", "-key", key, "-subj", "/CN="+name, "-out", request)
+		run(t, "openssl", "x509", "-req", "-in", request, "-CA", issuer, "-CAkey", issuerKey, "-CAcreateserial",
+			"-extfile", writeFile(t, dir, name+".ext", []byte(extension)), "-out", out)
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(b)
+		return block.Bytes
+	}
+	sub := certify("sub", subKey, root, rootKey, "basicConstraints=critical,CA:TRUE")
+	leaf := certify("leaf", leafKey, filepath.Join(dir, "sub.crt"), subKey, "basicConstraints=CA:FALSE")
+
+	image := peImage{sections: []int{0x100}}.build()
+	signed := signBytes(t, image, Signer{Key: a.leaf.key, Certificate: leaf, Chain: [][]byte{sub}}, SignOptions{})
+	if _, err := openBytes(t, signed).Verify(trusting(a.root)); err != nil {
+		t.Error(err)
+	}
+	err := openBytes(t, image).Sign(io.Discard, Signer{Key: a.leaf.key, Certificate: sub}, SignOptions{})
+	if err == nil || !strings.Contains(err.Error(), "rsa-pss:2048: firmware takes") {
+		t.Errorf("a signer with an id-RSASSA-PSS key: %v", err)
 	}
 }

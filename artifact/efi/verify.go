@@ -115,12 +115,13 @@ func (img *Image) Verify(databases Databases) (*Allowed, error) {
 	// 2. Hash the image, with all that its signatures need.
 	signatures := img.Signatures()
 	algorithms := []crypto.Hash{crypto.SHA256}
-	hashed := len(signatures) == 0 // firmware looks for the SHA-256 in db
+	// Firmware looks in db for the hashes that signatures use, else for SHA-256.
+	lookUp := len(signatures) == 0
 	for _, s := range signatures {
 		if s.Err == nil && !slices.Contains(algorithms, s.Hash) {
 			algorithms = append(algorithms, s.Hash)
 		}
-		hashed = hashed || s.Hash == crypto.SHA256
+		lookUp = lookUp || s.Hash == crypto.SHA256
 	}
 	digests, err := img.digests(algorithms...)
 	if err != nil {
@@ -151,7 +152,7 @@ func (img *Image) Verify(databases Databases) (*Allowed, error) {
 			allowed.Signature, allowed.Chain = s, chain
 		}
 	}
-	if allowed.Signature != nil || hashed && slices.Contains(databases.Images, digest) {
+	if allowed.Signature != nil || lookUp && slices.Contains(databases.Images, digest) {
 		return allowed, nil
 	}
 	if len(faults) > 0 {

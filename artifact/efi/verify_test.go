@@ -173,7 +173,7 @@ func TestVerifyDenies(t *testing.T) {
 		{"leaf with a critical extension", below(subOf(nil), critical), root, Untrusted, "unknown critical extension 1.2.3"},
 		{"path too long", withTable(t, image, message(t, leafOf(deep, nil).signer(deep, shallow), firmwareAlgorithm(crypto.SHA256), oidIndirectData, indirect(t, image, crypto.SHA256))), root, Untrusted, "allows 0 CA certificates below it, not 1"},
 		{"issued with ECDSA", withTable(t, image, message(t, Signer{Key: a.leaf.key,
-			Certificate: issueEC(t, "leaf", a.leaf, ec).Raw, Chain: [][]byte{issue("ec CA", ec, a.root, nil).Raw}}, firmwareAlgorithm(crypto.SHA256), oidIndirectData, indirect(t, image, crypto.SHA256))), root, Untrusted, "firmware takes RSA with SHA-2 only"},
+			Certificate: issueEC(t, "leaf", a.leaf, ec).Raw, Chain: [][]byte{issue("ec CA", ec, a.root, nil).Raw}}, firmwareAlgorithm(crypto.SHA256), oidIndirectData, indirect(t, image, crypto.SHA256))), root, Untrusted, "ECDSA SHA-256: firmware takes RSA only"},
 		{"two signatures, none good", signBytes(t, sign(a.stranger.signer()), a.direct.signer(), SignOptions{}), root, Untrusted, `signature 2: the certificate of "CN=direct"`},
 
 		{"image in dbx", signed, with(func(d *Databases) { d.RevokedImages = [][32]byte{{}, hash} }), RevokedImage, "dbx has the image's hash"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"fmt"
 	"os"
 	"strings"
 
@@ -18,6 +19,12 @@ import (
 // With SigFile, the signatures of earlier runs (FILE.sig beside FILE) are not
 // signed in turn.
 func SignFiles(ctx context.Context, paths []string, key crypto.Signer, certificate *x509.Certificate, place Place, opts tree.Options) ([]tree.Result, error) {
+	if place != Xattr && place != SigFile {
+		return nil, fmt.Errorf("unknown place %d of signatures", place)
+	}
+	if _, err := publicKey(certificate); err != nil {
+		return nil, err
+	}
 	if _, err := KeyID(certificate); err != nil {
 		return nil, err
 	}

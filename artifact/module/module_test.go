@@ -95,7 +95,7 @@ func TestSignRefuses(t *testing.T) {
 	module := newModule(t, "m", 100)
 	ec := newParty(t, ecKey(t), "ec", 1)
 	weak := newParty(t, rsaKey(t, 0, 1024), "weak", 1)
-	odd := newParty(t, rsaKey(t, 0, 2560), "odd", 1)
+	odd := newParty(t, rsaKey(t, 0, 1536), "odd", 1)
 	pss := pssCertificate(t, "pss", 1)
 	brokenTrailer := mustSign(t, module, p)
 	brokenTrailer[len(brokenTrailer)-len(magic)-1] ^= 1
@@ -108,7 +108,7 @@ func TestSignRefuses(t *testing.T) {
 		{"ECDSA key", module, ec, "is ec:P-256, but the kernel takes module signatures by rsaEncryption keys only"},
 		{"PSS key", module, party{p.key, pss}, "is rsa-pss:2048, but the kernel takes module signatures by rsaEncryption keys only"},
 		{"weak key", module, weak, "is rsa:1024, but must have 2048, 3072 or 4096 bits"},
-		{"odd key", module, odd, "is rsa:2560, but must have 2048, 3072 or 4096 bits"},
+		{"odd key", module, odd, "is rsa:1536, but must have 2048, 3072 or 4096 bits"},
 		{"key of another", module, party{rsaKey(t, 1, 2048), p.certificate}, "does not belong to the signing key"},
 		{"empty", nil, p, "no ELF header"},
 		{"text", []byte("hello, kernel\n"), p, "no ELF header"},

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tmpki/keys"
+	"tmpki/plan"
 )
 
 // version is set by the Makefile.
@@ -109,6 +110,8 @@ func (a *app) hint(err error) string {
 		return "make room and run the same command again"
 	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
 		return "look at owner and mode with: ls -ld"
+	case errors.Is(err, plan.ErrNoPlan):
+		return "tmpki check looks at the health of such a PKI, tmpki show at one file of it"
 	case errors.Is(err, errNoPKI):
 		return "tmpki init makes a plan, tmpki generate a development PKI; --pki or $TMPKI_DIR name the directory"
 	default:

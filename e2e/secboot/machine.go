@@ -116,7 +116,7 @@ func (m *Machine) Boot(program []byte) (Verdict, string, error) {
 
 // What EDK II's boot manager says; the shell that it falls back to is not ours.
 var (
-	started = regexp.MustCompile(`BdsDxe: starting Boot[0-9A-F]{4} "UEFI (Misc Device|Non-Block Boot Device|[^"]*)"`)
+	started = regexp.MustCompile(`BdsDxe: starting Boot[0-9A-F]{4} "UEFI `)
 	refused = regexp.MustCompile(`BdsDxe: failed to load Boot[0-9A-F]{4} .*: (Access Denied|Security Violation)`)
 	control = regexp.MustCompile("\x1b\\[[0-9;=?]*[A-Za-z]|[\x00\r]")
 )
@@ -146,9 +146,9 @@ func (m *Machine) run(files map[string][]byte) (Verdict, string, error) {
 		"-machine", "q35,smm=on", "-accel", "tcg", "-cpu", "max", "-m", "512",
 		"-global", "driver=cfi.pflash01,property=secure,value=on",
 		"-global", "ICH9-LPC.disable_s3=1",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+m.code,
-		"-drive", "if=pflash,unit=1,format=raw,file="+m.vars,
-		"-drive", "if=none,id=disk,format=raw,readonly=on,file=fat:"+disk,
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+escape(m.code),
+		"-drive", "if=pflash,unit=1,format=raw,file="+escape(m.vars),
+		"-drive", "if=none,id=disk,format=raw,readonly=on,file=fat:"+escape(disk),
 		"-device", "virtio-blk-pci,drive=disk,bootindex=1",
 		"-nic", "none", "-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot")
 	var complaints bytes.Buffer
@@ -189,10 +189,13 @@ func (m *Machine) run(files map[string][]byte) (Verdict, string, error) {
 	command.Wait()
 	console := strings.TrimSpace(control.ReplaceAllString(string(raw), ""))
 	if verdict == 0 {
-		return 0, console, fmt.Errorf("the firmware gave no verdict in %v: %s: %s", m.Timeout, complaints.String(), console)
+		return 0, console, fmt.Errorf("the firmware gave no verdict, or the machine ran for %v: qemu: %q: console: %q", m.Timeout, complaints.String(), console)
 	}
 	return verdict, console, nil
 }
+
+// escape writes a path as a value in an option of qemu.
+func escape(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 
 // copyChunks sends what r has until it ends, or nobody listens any more.
 func copyChunks(r io.Reader, chunks chan<- []byte, stop <-chan struct{}) {

@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -147,8 +148,20 @@ func TestSecureBoot(t *testing.T) {
 	sub := newAuthority(t, "sub CA", true, root, pkcs1)
 	leaf := newAuthority(t, "leaf", false, sub, pkcs1)
 	other := newAuthority(t, "other leaf", false, root, pss)
+	third := newAuthority(t, "third leaf", false, root, pkcs1)
 	direct := newAuthority(t, "direct", false, nil, pkcs1)
 	underDirect := newAuthority(t, "below direct", false, direct, pkcs1)
+
+	// db also has the hash of an unsigned image, whose length is odd.
+	byHash := append(bytes.Clone(hello), "unsigned."...)
+	db := certificates(t, root.certificate.Raw, direct.certificate.Raw)
+	if _, err := db.AddHash(uefi.NewGUID(), digest(t, byHash)); err != nil {
+		t.Fatal(err)
+	}
+	databases := efi.Databases{
+		Certificates: [][]byte{root.certificate.Raw, direct.certificate.Raw},
+		Images:       [][32]byte{digest(t, byHash)},
+	}
 
 	// 2. In setup mode a PK must be signed by itself.
 	var refused *StatusError
@@ -158,16 +171,16 @@ func TestSecureBoot(t *testing.T) {
 	err = m.Enrol(
 		pk.update(t, "PK", false, certificates(t, pk.certificate.Raw)),
 		pk.update(t, "KEK", false, certificates(t, kek.certificate.Raw)),
-		kek.update(t, "db", false, certificates(t, root.certificate.Raw, direct.certificate.Raw)),
+		kek.update(t, "db", false, db),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	databases := efi.Databases{Certificates: [][]byte{root.certificate.Raw, direct.certificate.Raw}}
 
 	// 3. The images, and what becomes of them.
 	byLeaf := leaf.sign(t, hello, sub.certificate.Raw)
 	byOther := other.sign(t, hello)
+	byThird := third.sign(t, hello)
 	byDirect := direct.sign(t, hello)
 	odd := direct.sign(t, append(bytes.Clone(hello), "odd"...))
 	altered := bytes.Clone(byLeaf)
@@ -202,8 +215,10 @@ func TestSecureBoot(t *testing.T) {
 	judge(
 		row{"below the root in db, over a sub CA in the signature", byLeaf, Booted},
 		row{"of odd length", odd, Booted},
+		row{"below the root in db", byThird, Booted},
 		row{"signed by the certificate in db", byDirect, Booted},
 		row{"with a stranger's signature first", direct.sign(t, stranger.sign(t, hello)), Booted},
+		row{"unsigned, of odd length, its hash in db", byHash, Booted},
 		row{"unsigned", hello, Denied},
 		row{"below a certificate in db that is no CA", underDirect.sign(t, hello), Denied},
 		row{"signed by a stranger", stranger.sign(t, hello), Denied},
@@ -214,13 +229,20 @@ func TestSecureBoot(t *testing.T) {
 		return
 	}
 
-	// 4. Revoke one image by its hash, and the sub CA by its certificate.
+	// 4. Revoke one image by its hash, the sub CA by its certificate, and one of
+	// the leaves by its certificate's hash, for all times.
 	var dbx uefi.SignatureDatabase
 	revokedImage := digest(t, odd)
 	if _, err := dbx.AddHash(uefi.NewGUID(), revokedImage); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := dbx.AddCertificate(uefi.NewGUID(), sub.certificate.Raw); err != nil {
+		t.Fatal(err)
+	}
+	revokedTBS := sha256.Sum256(third.certificate.RawTBSCertificate)
+	const timeSize = 16
+	entry := uefi.Entry{Type: uefi.CertX509SHA256, Signature: uefi.Signature{Owner: uefi.NewGUID(), Data: append(revokedTBS[:], make([]byte, timeSize)...)}}
+	if _, err := dbx.Add(entry); err != nil {
 		t.Fatal(err)
 	}
 	m.Enroller = direct.sign(t, m.Enroller)
@@ -232,8 +254,10 @@ func TestSecureBoot(t *testing.T) {
 	}
 	databases.RevokedImages = [][32]byte{revokedImage}
 	databases.RevokedCertificates = [][]byte{sub.certificate.Raw}
+	databases.RevokedTBS = [][32]byte{revokedTBS}
 	judge(
 		row{"revoked by its hash", odd, Denied},
+		row{"signed by a leaf revoked by its hash", byThird, Denied},
 		row{"below the revoked sub CA", byLeaf, Denied},
 		row{"below the root by PSS, beside the revoked sub CA", byOther, Booted},
 		row{"of a good and a revoked signer", leaf.sign(t, byDirect, sub.certificate.Raw), Denied},
