@@ -85,14 +85,14 @@ func (d *Drawing) Node(name string) *Node { return d.byName[name] }
 // Picture draws the PKI in dir as it is at the time now. It changes nothing and
 // opens no key. Without a pki.yaml the error is ErrNoPlan.
 func Picture(ctx context.Context, dir string, now time.Time) (*Drawing, error) {
-	r, err := open(ctx, dir)
+	p, err := Open(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) && missing(dir, FileName) {
 		return nil, fmt.Errorf("%w in %q: a PKI that was made elsewhere has no %s", ErrNoPlan, dir, FileName)
 	}
 	if err != nil {
 		return nil, err
 	}
-	d := draw(r.plan, r.have, now)
+	d := draw(p.Plan, p.Have, now)
 	return d, d.readRecords(ctx, dir)
 }
 
