@@ -184,6 +184,14 @@ func ours(dir string) error {
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is in the way and not ours: remove it", dir)
 	}
+	// A run that was killed has left its plan there, or nothing yet.
+	names, err := entryNames(dir)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 && !names[FileName] {
+		return fmt.Errorf("%s is in the way: it holds %s, which no run of ours left there; remove it", dir, some(names))
+	}
 	return os.Chmod(dir, 0o700)
 }
 
@@ -214,34 +222,84 @@ func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Op
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, FileName)
-	if names[FileName] {
-		if err := sameKeyType(path, keyType); err != nil {
-			return nil, err
-		}
-	} else {
+	if !names[FileName] {
 		if len(names) > 0 {
 			return nil, errAgain
 		}
-		text, err := developmentPlan(keyType)
-		if err != nil {
-			return nil, err
-		}
-		if err := durable.WriteFile(path, text, 0o644); err != nil {
-			return nil, err
-		}
+		return fill(ctx, dir, keyType, o)
+	}
+	if err := sameKeyType(filepath.Join(dir, FileName), keyType); err != nil {
+		return nil, err
 	}
 	steps, err := apply(ctx, dir, o)
 	if err != nil {
-		if !names[FileName] {
-			// Only if nothing came of it: with a store in place the plan must stay.
-			if left, _ := entryNames(dir); len(left) == 1 {
-				os.Remove(path)
-			}
-		}
+		return nil, err
+	}
+	if err := hasKeys(ctx, dir); err != nil {
 		return nil, err
 	}
 	return outcome(dir, steps, keyType)
+}
+
+// fill is generateInPlace for an empty directory, which may be a mount point, or
+// have a parent that we may not write to: so it can't come by a rename. If it
+// fails, the directory is empty again; if it is killed, the next run goes on.
+func fill(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
+	text, err := developmentPlan(keyType)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Load(FileName, text)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.WriteFile(filepath.Join(dir, FileName), text, 0o644); err != nil {
+		return nil, err
+	}
+	steps, err := apply(ctx, dir, o)
+	if err != nil {
+		// What the run has signed, nobody has seen.
+		p.remove(dir)
+		return nil, err
+	}
+	return outcome(dir, steps, keyType)
+}
+
+// remove takes away what apply makes in dir, and nothing else. It goes as far as
+// it can.
+func (p *Plan) remove(dir string) {
+	files := []string{StoreName, StoreName + "-journal"}
+	for _, e := range p.Entries {
+		files = append(files, e.Key.FilePath(""))
+	}
+	for _, f := range p.Published {
+		files = append(files, filepath.FromSlash(f.File))
+	}
+	dirs := map[string]bool{}
+	for _, f := range append(files, FileName) { // the plan last: with it, the next run goes on
+		os.Remove(filepath.Join(dir, f))
+		dirs[filepath.Dir(f)] = true
+	}
+	for d := range dirs {
+		durable.Sweep(filepath.Join(dir, d))
+		if d != "." {
+			os.Remove(filepath.Join(dir, d)) // fails unless it is empty
+		}
+	}
+}
+
+// hasKeys refuses to call a PKI complete that has lost a key.
+func hasKeys(ctx context.Context, dir string) error {
+	p, err := Open(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range p.Plan.Entries {
+		if e.TwinOf == nil && e.Custody == Online && p.Have.lacksKey(e) {
+			return missingKey(e, "by whoever uses this PKI")
+		}
+	}
+	return nil
 }
 
 // sameKeyType refuses to call a PKI one of keyType that was made with another.
