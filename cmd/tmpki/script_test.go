@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"refuses": scriptRefuses,
 		},
 		RequireUniqueNames: true,
+		Deadline:           time.Now().Add(2 * time.Minute),
 	})
 }
 
@@ -82,7 +84,7 @@ func exitCode(ts *testscript.TestScript, command []string) int {
 
 func scriptState(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) != 1, "state DIR")
-	s, err := state(ts.MkAbs(args[0]))
+	s, err := state(ts.MkAbs(args[0]), true)
 	ts.Check(err)
 	fmt.Fprint(ts.Stdout(), s)
 }
@@ -101,7 +103,7 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 func scriptRefuses(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) < 3, "refuses CODE TEXT COMMAND...")
 	dir := ts.MkAbs(".")
-	before, err := state(dir)
+	before, err := state(dir, false)
 	ts.Check(err)
 	code := exitCode(ts, args[2:])
 	stderr := ts.ReadFile("stderr")
@@ -114,7 +116,7 @@ func scriptRefuses(ts *testscript.TestScript, neg bool, args []string) {
 	if !strings.HasPrefix(stderr, "tmpki: error: ") {
 		ts.Fatalf("standard error does not begin with \"tmpki: error: \"")
 	}
-	after, err := state(dir)
+	after, err := state(dir, false)
 	ts.Check(err)
 	if before != after {
 		ts.Fatalf("%s changed: before\n%safter\n%s", filepath.Base(dir), before, after)
