@@ -33,6 +33,8 @@ type Options struct {
 	// Waiting, if not nil, is called once when another process holds the
 	// directory.
 	Waiting func()
+
+	newPlan []byte // for tests: what Generate puts into a new directory; nil: the development plan
 }
 
 // Preview returns the plan of a PKI directory and the steps that Apply would

@@ -103,6 +103,14 @@ func some(names map[string]bool) string {
 	return strings.Join(list, ", ")
 }
 
+// text returns the plan for a new directory.
+func (o Options) text(keyType spki.KeyType) ([]byte, error) {
+	if o.newPlan != nil {
+		return o.newPlan, nil
+	}
+	return developmentPlan(keyType)
+}
+
 // developmentPlan returns the text of the plan for a new directory.
 func developmentPlan(keyType spki.KeyType) ([]byte, error) {
 	if keyType == (spki.KeyType{}) {
@@ -124,7 +132,7 @@ func StagingName(dir string) string {
 // is on the staging directory, which becomes the PKI directory, lock and all: so
 // whoever waited for it finds the result, and no lock file stays behind.
 func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Options) (_ *Outcome, err error) {
-	text, err := developmentPlan(keyType)
+	text, err := o.text(keyType)
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +155,12 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 		return nil, err
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		os.RemoveAll(staging)
+		discard(staging)
 		return nil, errAgain
 	}
 	defer func() {
 		if err != nil {
-			os.RemoveAll(staging)
+			discard(staging)
 		}
 	}()
 	// What is in it is of a run that died: its keys have signed nothing that
@@ -195,17 +203,29 @@ func ours(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
+// empty takes everything out of a staging directory. The plan comes last: killed
+// before, the next run still knows the directory for one of ours.
 func empty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == FileName {
+			continue
+		}
 		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.RemoveAll(filepath.Join(dir, FileName))
+}
+
+// discard takes a staging directory away, as far as it can.
+func discard(dir string) {
+	if empty(dir) == nil {
+		os.Remove(dir)
+	}
 }
 
 // generateInPlace fills an empty directory, or completes one with a plan.
@@ -245,7 +265,7 @@ func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Op
 // have a parent that we may not write to: so it can't come by a rename. If it
 // fails, the directory is empty again; if it is killed, the next run goes on.
 func fill(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
-	text, err := developmentPlan(keyType)
+	text, err := o.text(keyType)
 	if err != nil {
 		return nil, err
 	}
