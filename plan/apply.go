@@ -36,6 +36,8 @@ type Options struct {
 	// Waiting, if not nil, is called once when another process holds the
 	// directory.
 	Waiting func()
+
+	newPlan []byte // for tests: what Generate puts into a new directory; nil: the development plan
 }
 
 // Preview returns the plan of a PKI directory and the steps that Apply would
@@ -289,8 +291,10 @@ func (r *run) issue(ctx context.Context, level []Step) error {
 	if err := r.db.Intend(ctx, records...); err != nil {
 		return fmt.Errorf("recording the intent: %w", err)
 	}
-	// From here on the store needs the keys.
+	// From here on the store needs the keys, and an interruption would only leave
+	// intents behind.
 	r.created = nil
+	ctx = context.WithoutCancel(ctx)
 	certs := make([]*ca.Certificate, len(level))
 	err := parallel(len(level), func(i int) (err error) {
 		certs[i], err = issuers[i].Sign(prepared[i])
@@ -392,6 +396,12 @@ func (r *run) signVariable(ctx context.Context, s Step) error {
 }
 
 func (r *run) publish(s Step) error {
+	if s.Published.Form == FormKeyCertificate {
+		// Whoever reads the file takes for granted that the two belong together.
+		if _, err := r.Signer(s.Published.Entry); err != nil {
+			return fmt.Errorf("%s: %w", s.Published.File, err)
+		}
+	}
 	content, err := s.Published.render(r.Have)
 	if err != nil {
 		return err

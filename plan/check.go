@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,9 +68,17 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		list, err := CheckAdopted(dir, now)
 		return append(out.list, list...), err
 	}
-	r, err := Open(ctx, dir)
+	r, faults, err := look(ctx, dir)
 	if err != nil {
 		return nil, err
+	}
+	broken := map[string]bool{}
+	for _, f := range faults {
+		broken[f.name] = true
+		out.add(Bad, f.name, "%v", f.err)
+	}
+	if broken["pki"] {
+		return out.list, nil // without the record there is nothing to hold the rest against
 	}
 	if r.Plan.Name == Development {
 		out.add(Note, "pki", "a development PKI: keys in files, fit for building and testing, not for devices in the field")
@@ -83,10 +92,20 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 	if err != nil {
 		out.add(Bad, "pki", "%v", err)
 	}
+	renewed := map[*Entry]bool{}
 	for _, s := range steps {
+		if broken[s.Name()] {
+			continue
+		}
 		level := Bad
-		if s.Kind == SignVariable || s.Reason != "" && s.Kind != PublishFile {
+		switch {
+		case s.Kind == IssueCertificate && s.Reason != "":
+			renewed[s.Entry] = true
 			level = Warn // the plan asks for more than there is
+		case s.Kind == SignVariable:
+			level = Warn
+		case s.Kind == PublishFile && slices.ContainsFunc(s.Published.sources(), func(e *Entry) bool { return renewed[e] }):
+			level = Warn
 		}
 		text := "missing: tmpki apply would " + string(s.Kind)
 		if s.Reason != "" {
@@ -102,7 +121,7 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 			continue
 		}
 		out.certificate(r, e, c, now)
-		if e.TwinOf == nil && !out.key(r, e, c) {
+		if e.TwinOf == nil && !broken[e.Name] && !out.key(r, e, c) {
 			locked = append(locked, e.Name)
 		}
 	}

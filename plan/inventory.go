@@ -19,8 +19,14 @@ const (
 	maxPublished   = 4 << 20 // octets of a published file that is read
 )
 
+// fault is something that is there, but can't be used.
+type fault struct {
+	name string // an entry, a file, or "pki"
+	err  error
+}
+
 // takeInventory looks at a PKI directory. db is nil if there is no store yet.
-func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inventory, error) {
+func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inventory, []fault) {
 	have := Inventory{
 		Certificates: map[string]*ca.Certificate{},
 		Variables:    map[string]SignedVariable{},
@@ -40,9 +46,10 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 			}
 		}
 	}
+	var faults []fault
 	if db != nil {
 		if err := have.readStore(ctx, p, db); err != nil {
-			return have, err
+			return have, []fault{{"pki", err}}
 		}
 	}
 	for _, e := range p.Entries {
@@ -54,11 +61,13 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 			continue
 		}
 		if err != nil {
-			return have, fmt.Errorf("key of %s: %w", e.Name, err)
+			faults = append(faults, fault{e.Name, fmt.Errorf("key of %s: %w", e.Name, err)})
+			continue
 		}
 		d, err := keys.Describe(f.Content)
 		if err != nil {
-			return have, fmt.Errorf("key of %s at %s: %w", e.Name, e.Key, err)
+			faults = append(faults, fault{e.Name, fmt.Errorf("key of %s at %s: %w", e.Name, e.Key, err)})
+			continue
 		}
 		have.Keys[e.Name] = KeyFile{f, d.Type}
 	}
@@ -68,11 +77,12 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 			continue
 		}
 		if err != nil {
-			return have, fmt.Errorf("published file: %w", err)
+			faults = append(faults, fault{f.File, fmt.Errorf("published file: %w", err)})
+			continue
 		}
 		have.Files[f.File] = file
 	}
-	return have, nil
+	return have, faults
 }
 
 func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) error {

@@ -26,25 +26,45 @@ type PKI struct {
 
 // Open loads the plan and takes the inventory.
 func Open(ctx context.Context, dir string) (*PKI, error) {
+	p, faults, err := look(ctx, dir)
+	if err == nil && len(faults) > 0 {
+		err = faults[0].err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// look is Open that goes on where something in the directory is damaged. Without
+// a good plan it can't, and that is an error.
+func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 	p := &PKI{Dir: dir, ring: newKeyring(dir)}
 	path := filepath.Join(dir, FileName)
 	f, err := readFile(path, maxFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if p.Plan, err = Load(path, f.Content); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var faults []fault
 	db, err := openStore(ctx, StorePath(dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		p.Have, err = takeInventory(ctx, p.Plan, dir, nil)
-		return p, err
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.Have, faults = takeInventory(ctx, p.Plan, dir, nil)
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case err != nil:
+		faults = []fault{{"pki", err}}
+	default:
+		p.Have, faults = takeInventory(ctx, p.Plan, dir, db)
+		err = db.Close()
+		if err != nil {
+			return nil, nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	p.Have, err = takeInventory(ctx, p.Plan, dir, db)
-	return p, errors.Join(err, db.Close())
+	return p, faults, ctx.Err()
 }
 
 // openStore opens a store for reading. If a process was killed in a transaction,

@@ -257,6 +257,10 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 		return "", nil
 	}
 	for _, e := range f.sources() {
+		// A file from before its first certificate is not ours to replace.
+		if pending[e] && have.Certificates[e.Name] == nil {
+			return "", fmt.Errorf("%s is there, but no certificate of %s is on record: it was made elsewhere, or %s was lost. Restore that, or take the file away", f.File, e.Name, StoreName)
+		}
 		if pending[e] {
 			return "the certificate of " + e.Name + " is new", nil
 		}

@@ -200,13 +200,16 @@ publish db.esl (the variable is new)
 publish db.auth`},
 
 		// Keys
-		{name: "a key without its certificate", have: without, change: func(i *Inventory) { delete(i.Certificates, "debos") }, want: `issue certificate debos
-publish debos.cert (the certificate of debos is new)`},
+		{name: "a key without its certificate", have: without, change: func(i *Inventory) { delete(i.Certificates, "debos"); delete(i.Files, "debos.cert") }, want: `issue certificate debos
+publish debos.cert`},
+		{name: "a published certificate that nobody recorded", have: without, change: func(i *Inventory) { delete(i.Certificates, "debos") },
+			err: "debos.cert is there, but no certificate of debos is on record: it was made elsewhere, or pki.db was lost. Restore that, or take the file away"},
 		{name: "an encrypted key without its certificate", have: without, change: func(i *Inventory) {
 			delete(i.Certificates, "debos")
+			delete(i.Files, "debos.cert")
 			i.Keys["debos"] = KeyFile{i.Keys["debos"].File, spki.KeyType{}}
 		}, want: `issue certificate debos
-publish debos.cert (the certificate of debos is new)`},
+publish debos.cert`},
 		{name: "a key of another type without its certificate", have: without, change: func(i *Inventory) {
 			delete(i.Certificates, "debos")
 			i.Keys["debos"] = KeyFile{i.Keys["debos"].File, spki.KeyType{Kind: spki.RSA, Bits: 2048}}
