@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"tmpki/ca"
@@ -34,7 +35,7 @@ func Open(ctx context.Context, dir string) (*PKI, error) {
 	if p.Plan, err = Load(path, f.Content); err != nil {
 		return nil, err
 	}
-	db, err := store.OpenReadOnly(ctx, StorePath(dir))
+	db, err := openStore(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		p.Have, err = takeInventory(ctx, p.Plan, dir, nil)
 		return p, err
@@ -44,6 +45,26 @@ func Open(ctx context.Context, dir string) (*PKI, error) {
 	}
 	p.Have, err = takeInventory(ctx, p.Plan, dir, db)
 	return p, errors.Join(err, db.Close())
+}
+
+// openStore opens a store for reading. If a process was killed in a transaction,
+// its journal is in the way: then opening for writing rolls that back first.
+func openStore(ctx context.Context, path string) (*store.DB, error) {
+	db, err := store.OpenReadOnly(ctx, path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return db, err
+	}
+	if _, stat := os.Lstat(path + "-journal"); stat != nil {
+		return nil, err
+	}
+	rw, err := store.Open(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if err := rw.Close(); err != nil {
+		return nil, err
+	}
+	return store.OpenReadOnly(ctx, path)
 }
 
 // StorePath returns the path of the store of a PKI directory.

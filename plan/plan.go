@@ -79,6 +79,8 @@ type Entry struct {
 	Custody         Custody
 	Signs           []string // kinds of artifacts: see the table in targets.go
 
+	Platform string // PlatformKey: "" for the base set
+
 	key string // in pki.yaml, such as authorities.ssig_subca
 }
 
@@ -111,16 +113,19 @@ func (e *Entry) Chain() []*Entry {
 
 // UEFI is the plan's set of Secure Boot variables.
 type UEFI struct {
-	Create    string // "always", "never" or "on-request"
-	Owner     string // GUID; "" draws one
+	Create    string // the base set: "always", "never" or "on-request"
+	Owner     string // GUID; "" draws one for each set
 	Variables []*Variable
+	Platforms []*Platform // each with a set of its own, made in any case
 }
 
 // Variable is the content of PK, KEK or db, and who signs it.
 type Variable struct {
 	Variable     uefi.Variable
 	Name         string
+	Platform     string // "" for the base set
 	Certificates []*Entry
+	Files        []string // certificates of vendors, paths in the PKI directory
 	Signer       *Entry
 }
 
@@ -461,7 +466,7 @@ func (l *loader) uefi() error {
 		if !ok {
 			return l.doc.fail("uefi.variables", fmt.Errorf("%s is missing", name))
 		}
-		v := &Variable{Name: name}
+		v := &Variable{Name: name, Files: vc.Files}
 		var err error
 		if v.Variable, err = uefi.SecureBootVariable(name); err != nil {
 			return l.doc.fail("uefi.variables."+name, err)
@@ -490,19 +495,14 @@ func (l *loader) uefi() error {
 		if name == "PK" && len(v.Certificates) > 1 {
 			return l.doc.fail(key+".certificates", errors.New("PK holds one certificate (UEFI 2.10, Section 32.3.1)"))
 		}
+		if err := l.vendorFiles(name, vc.Files); err != nil {
+			return err
+		}
 		v.Signer = l.plan.byName[vc.Signer]
 		if v.Signer == nil {
 			return l.doc.fail(key+".signer", fmt.Errorf("%q is not an entry of this plan", vc.Signer))
 		}
-		// PK is signed by itself, KEK by PK, db by PK or a KEK (UEFI 2.10, Section 32.3).
-		allowed := slices.Clone(v.Certificates)
-		if len(u.Variables) > 0 {
-			allowed = nil
-			for _, before := range u.Variables {
-				allowed = append(allowed, before.Certificates...)
-			}
-		}
-		if !slices.Contains(allowed, v.Signer) {
+		if !slices.Contains(allowedSigners(u.Variables, v), v.Signer) {
 			return l.doc.fail(key+".signer", fmt.Errorf("firmware takes an update of %s only from a key that it has enrolled before, not from %q", name, vc.Signer))
 		}
 		u.Variables = append(u.Variables, v)
@@ -513,7 +513,7 @@ func (l *loader) uefi() error {
 		}
 	}
 	l.plan.UEFI = u
-	return nil
+	return l.platforms()
 }
 
 // order links issuers and sorts entries so that issuers come first, otherwise in
@@ -700,7 +700,7 @@ func (l *loader) publish() error {
 		fail := func(err error) error {
 			return &Error{File: l.doc.file, Line: l.doc.publishLine(file), Key: key, Err: err}
 		}
-		if err := checkPublished(file); err != nil {
+		if err := checkInside(file); err != nil {
 			return fail(err)
 		}
 		if o := l.taken.claim(file, key); o != "" {
@@ -743,11 +743,11 @@ func (l *loader) publish() error {
 		}
 		l.plan.Published = append(l.plan.Published, p)
 	}
-	return nil
+	return l.platformFiles()
 }
 
-// checkPublished refuses what is not a plain path inside the PKI directory.
-func checkPublished(file string) error {
+// checkInside refuses what is not a plain path inside the PKI directory.
+func checkInside(file string) error {
 	for segment := range strings.SplitSeq(file, "/") {
 		if segment == "" || segment[0] == '.' || strings.ContainsFunc(segment, func(r rune) bool { return r == '\\' || !unicode.IsPrint(r) }) {
 			return fmt.Errorf("%q is not a path inside the PKI directory", file)

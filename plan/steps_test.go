@@ -37,9 +37,9 @@ var made = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // complete returns the inventory of a PKI in which all is there, as Apply leaves
 // it: without the UEFI part if withUEFI is false.
 func complete(p *Plan, withUEFI bool) Inventory {
-	have := Inventory{Certificates: map[string]*ca.Certificate{}, Variables: map[string]SignedVariable{}, Keys: map[string]KeyFile{}, Files: map[string]File{}}
+	have := Inventory{Owners: map[string]string{}, Certificates: map[string]*ca.Certificate{}, Variables: map[string]SignedVariable{}, Keys: map[string]KeyFile{}, Files: map[string]File{}}
 	if p.UEFI != nil {
-		have.Owner = p.UEFI.Owner
+		have.Owners[""] = p.UEFI.Owner
 	}
 	for _, e := range p.Entries {
 		if e.Kind == PlatformKey && !withUEFI {
@@ -59,11 +59,11 @@ func complete(p *Plan, withUEFI bool) Inventory {
 		have.Certificates[e.Name] = must(issuer.Sign(prepared))
 	}
 	if withUEFI {
-		if have.Owner == "" {
-			have.Owner = "6f3b5c1e-3d5a-4b0e-9a39-0f6b3a8f0c11"
+		if have.Owners[""] == "" {
+			have.Owners[""] = "6f3b5c1e-3d5a-4b0e-9a39-0f6b3a8f0c11"
 		}
 		for _, v := range p.UEFI.Variables {
-			value := must(uefi.ParseSignatureLists(must(v.database(have.Certificates, have.Owner))))
+			value := must(uefi.ParseSignatureLists(must(v.database(have))))
 			raw := must(uefi.SignVariable(uefi.Update{Variable: v.Variable, Time: made, Value: value}, signer(v.Signer), have.Certificates[v.Signer.Name].Raw))
 			have.Variables[v.Name] = SignedVariable{must(uefi.ParseAuth(raw)), raw}
 		}
@@ -81,6 +81,7 @@ func complete(p *Plan, withUEFI bool) Inventory {
 func (have Inventory) clone() Inventory {
 	have.Certificates, have.Variables = maps.Clone(have.Certificates), maps.Clone(have.Variables)
 	have.Keys, have.Files = maps.Clone(have.Keys), maps.Clone(have.Files)
+	have.Owners = maps.Clone(have.Owners)
 	return have
 }
 
@@ -280,7 +281,7 @@ sign variable KEK (the certificate of PK is new)`},
 		{name: "another content of db", have: with, old: "[DB, sub]", new: "[DB]", want: `sign variable db (its content changed)
 publish db.esl (the variable is new)
 publish db.auth (the variable is new)`},
-		{name: "another owner", have: with, change: func(i *Inventory) { i.Owner = "00000000-3d5a-4b0e-9a39-0f6b3a8f0c11" }, want: `sign variable PK (its content changed)
+		{name: "another owner", have: with, change: func(i *Inventory) { i.Owners[""] = "00000000-3d5a-4b0e-9a39-0f6b3a8f0c11" }, want: `sign variable PK (its content changed)
 sign variable KEK (its content changed)
 sign variable db (its content changed)
 publish sub.esl (it differs from the record)
@@ -325,7 +326,7 @@ issue certificate debos2`},
 		}, want: "publish certs/kernel.pem (it differs from the record)"},
 		{name: "a file of UEFI without the UEFI part is left alone", have: without, change: func(i *Inventory) { i.Files["sub.esl"] = File{[]byte("x"), 0o644} }},
 		{name: "a file of UEFI from before the owner was drawn", have: without, old: "  owner: 6f3b5c1e-3d5a-4b0e-9a39-0f6b3a8f0c11\n", new: "", change: func(i *Inventory) {
-			i.Owner = ""
+			i.Owners[""] = ""
 			i.Files["sub.esl"] = File{[]byte("x"), 0o644}
 		}, demand: true, want: `generate key DB
 generate key KEK
@@ -460,7 +461,7 @@ func TestPublishedForms(t *testing.T) {
 			t.Errorf("%s has %d entries", file, len(db.Entries()))
 		}
 		for i, e := range db.Entries() {
-			if !bytes.Equal(e.Certificate(), have.Certificates[names[i]].Raw) || e.Owner.String() != have.Owner {
+			if !bytes.Equal(e.Certificate(), have.Certificates[names[i]].Raw) || e.Owner.String() != have.Owners[""] {
 				t.Errorf("%s: entry %d is another", file, i)
 			}
 		}
