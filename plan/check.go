@@ -15,7 +15,6 @@ import (
 	"tmpki/internal/durable"
 	"tmpki/keys"
 	"tmpki/spki"
-	"tmpki/store"
 )
 
 // Level says how bad a finding is.
@@ -127,6 +126,19 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		}
 	}
 	out.locked(locked)
+	for _, file := range sortedKeys(r.Have.Vendors) {
+		if c := r.Have.Vendors[file].Certificate; c != nil && r.Plan.CheckTarget(c) != nil {
+			out.add(Warn, file, "%v", r.Plan.CheckTarget(c))
+		}
+	}
+	if r.Plan.UEFI != nil {
+		for _, v := range r.Plan.UEFI.All() {
+			if last := r.Have.Updates[v.ID()].Last; last != nil && last.Mode != Planned {
+				out.add(Note, v.ID(), "an update (%s) was signed beside the plan, of %s: a platform that has taken it refuses the published one, which is older; tmpki uefi auth signs that anew",
+					last.Mode, last.Time.Format(time.RFC3339))
+			}
+		}
+	}
 	// 4. Files and directories.
 	out.modes(r)
 	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {
@@ -143,7 +155,7 @@ func abs(dir string) string {
 }
 
 func (f *findings) store(ctx context.Context, dir string) error {
-	db, err := store.OpenReadOnly(ctx, StorePath(dir))
+	db, err := openStore(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
 		return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"tmpki/ca"
@@ -48,7 +49,7 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 		return nil, nil, err
 	}
 	var faults []fault
-	db, err := store.OpenReadOnly(ctx, StorePath(dir))
+	db, err := openStore(ctx, StorePath(dir))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Have, faults = takeInventory(ctx, p.Plan, dir, nil)
@@ -64,6 +65,26 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 		}
 	}
 	return p, faults, ctx.Err()
+}
+
+// openStore opens a store for reading. If a process was killed in a transaction,
+// its journal is in the way: then opening for writing rolls that back first.
+func openStore(ctx context.Context, path string) (*store.DB, error) {
+	db, err := store.OpenReadOnly(ctx, path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return db, err
+	}
+	if _, stat := os.Lstat(path + "-journal"); stat != nil {
+		return nil, err
+	}
+	rw, err := store.Open(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if err := rw.Close(); err != nil {
+		return nil, err
+	}
+	return store.OpenReadOnly(ctx, path)
 }
 
 // StorePath returns the path of the store of a PKI directory.

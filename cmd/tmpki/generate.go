@@ -92,6 +92,7 @@ func (a *app) printOutcome(dir string, out *plan.Outcome, took time.Duration) er
 			fmt.Fprintf(os.Stderr, "tmpki: %s: %s: %s\n", f.Level, f.Name, f.Text)
 		}
 	}
+	a.notePCR7(signedVariables(out.Steps, false)...)
 	switch {
 	case out.Adopted && len(out.Derived) == 0:
 		a.printf("%s: a PKI that was made elsewhere, checked; nothing to do\n", dir)

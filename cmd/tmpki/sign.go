@@ -98,7 +98,7 @@ func (a *app) signEach(files []string, kind string, sign func(file string) (*sig
 		if err != nil {
 			return err
 		}
-		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialOf(signer.Certificate())})
+		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
 		a.printf("%s: signed by %s\n", f, signer.Entry.Name)
 	}
 	if a.json {

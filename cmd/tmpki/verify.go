@@ -1,18 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"tmpki/ca"
 	"tmpki/signing"
 )
-
-// serialOf shows a serial number as OpenSSL does.
-func serialOf(c *ca.Certificate) string { return fmt.Sprintf("%X", c.SerialNumber.Bytes()) }
 
 func (a *app) verifyCmd() *cobra.Command {
 	cmd := &cobra.Command{
@@ -95,7 +90,7 @@ func (a *app) verifyEach(files []string, verify func(file string) signing.Verdic
 		v := verify(f)
 		j := verdictJSON{File: f, Accepted: v.Err == nil}
 		if v.Signer != nil {
-			j.Signer, j.Serial = v.Signer.Subject().String(), serialOf(v.Signer)
+			j.Signer, j.Serial = v.Signer.Subject().String(), serialHex(v.Signer.SerialNumber)
 		}
 		for _, c := range v.Chain {
 			j.Chain = append(j.Chain, c.Subject().String())
