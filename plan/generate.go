@@ -246,7 +246,7 @@ func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Op
 		if len(names) > 0 {
 			return nil, errAgain
 		}
-		return fill(ctx, dir, keyType, o)
+		return fillEmpty(ctx, dir, keyType, o)
 	}
 	if err := sameKeyType(filepath.Join(dir, FileName), keyType); err != nil {
 		return nil, err
@@ -261,10 +261,10 @@ func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Op
 	return outcome(dir, steps, keyType)
 }
 
-// fill is generateInPlace for an empty directory, which may be a mount point, or
+// fillEmpty is generateInPlace for an empty directory, which may be a mount point, or
 // have a parent that we may not write to: so it can't come by a rename. If it
 // fails, the directory is empty again; if it is killed, the next run goes on.
-func fill(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
+func fillEmpty(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
 	text, err := o.text(keyType)
 	if err != nil {
 		return nil, err
