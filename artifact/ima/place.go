@@ -3,6 +3,7 @@ package ima
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -32,11 +33,15 @@ func Load(path string, place Place) ([]byte, error) {
 	case Xattr:
 		return getXattr(path)
 	case SigFile:
-		signature, err := os.ReadFile(sigPath(path))
+		f, _, err := tree.Open(sigPath(path))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %v", ErrUnsigned, err)
 		}
-		return signature, err
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return io.ReadAll(io.LimitReader(f, headerSize+maxOctets+1)) // one more than Parse takes
 	default:
 		return nil, fmt.Errorf("unknown place %d of signatures", place)
 	}
