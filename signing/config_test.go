@@ -337,9 +337,9 @@ func configRows() []configRow {
 
 		// What the daemon reads once it has verified.
 		{"unknown field", other("version: 1", "version: 1\nsecret: 1"), "secret: unknown field"},
-		{"mounts with a colon", other("mounts_setup {", "mounts_setup: {"), "line 5"},
-		{"duplicate field", other("version: 1", "version: 1\nversion: 2"), "version"},
-		{"missing field", other(`name: "debos"`, ""), "name"},
+		{"mounts with a colon", other("mounts_setup {", "mounts_setup: {"), "line 5, column 13: mounts_setup[0]: colon before a message"},
+		{"duplicate field", other("version: 1", "version: 1\nversion: 2"), "line 4, column 1: version: field is there twice"},
+		{"missing field", other(`name: "debos"`, ""), "name: required field is missing"},
 		{"a container config", func(c *configCase) {
 			c.conf = []byte(containerText)
 			c.by(c.s.key(c, "ssig_cml"), pss)

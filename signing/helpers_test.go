@@ -58,6 +58,10 @@ var madeIn string
 // original is a development PKI with UEFI keys; it is made once, and never signed
 // with: see newPKI.
 var original = sync.OnceValues(func() (string, error) {
+	// A fuzzer's workers must know the keys that made its seeds.
+	if dir := os.Getenv("TMPKI_TEST_PKI"); dir != "" {
+		return dir, nil
+	}
 	var err error
 	if madeIn, err = os.MkdirTemp("", "tmpki-signing-"); err != nil {
 		return "", err
@@ -97,8 +101,10 @@ var original = sync.OnceValues(func() (string, error) {
 	if err := os.WriteFile(path, text, 0o644); err != nil {
 		return "", err
 	}
-	_, err = plan.Apply(context.Background(), dir, o)
-	return dir, err
+	if _, err = plan.Apply(context.Background(), dir, o); err != nil {
+		return "", err
+	}
+	return dir, os.Setenv("TMPKI_TEST_PKI", dir)
 })
 
 // newPKI returns a directory with a copy of the PKI, for one test.
@@ -431,4 +437,16 @@ func newEFI(size int) []byte {
 // pemBlock is one block of a PEM file.
 func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// run runs a program, and returns what it says.
+func run(path string, args ...string) (string, error) {
+	out, err := exec.Command(path, args...).CombinedOutput()
+	return string(out), err
+}
+
+// sameSet reports whether two lists hold the same, in any order.
+func sameSet(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b)
 }
