@@ -405,10 +405,13 @@ func TestSignFaulty(t *testing.T) {
 				digest[0] ^= 1
 				return key.Sign(random, digest, opts)
 			},
-			"signs with another key":    other.Sign,
-			"returns nothing":           func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, nil },
-			"returns zeros":             func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return make([]byte, 256), nil },
-			"returns an error as well":  func(r io.Reader, d []byte, o crypto.SignerOpts) ([]byte, error) { s, _ := key.Sign(r, d, o); return s, broken },
+			"signs with another key": other.Sign,
+			"returns nothing":        func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return nil, nil },
+			"returns zeros":          func(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) { return make([]byte, 256), nil },
+			"returns an error as well": func(r io.Reader, d []byte, o crypto.SignerOpts) ([]byte, error) {
+				s, _ := key.Sign(r, d, o)
+				return s, broken
+			},
 			"returns its argument back": func(_ io.Reader, d []byte, _ crypto.SignerOpts) ([]byte, error) { return d, nil },
 		} {
 			signer := faultySigner{key, sign}

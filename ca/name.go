@@ -279,6 +279,9 @@ func lowerASCII(s string) string {
 	return string(b)
 }
 
+// Canonical returns a string that two names share if they are Equal.
+func (n Name) Canonical() string { return strings.Join(n.canonical(), ",") }
+
 // Equal reports whether two names are the same, as far as chains go: see canonical.
 func (n Name) Equal(o Name) bool {
 	if bytes.Equal(n, o) {

@@ -54,7 +54,7 @@ func (s Source) read(name string, isNew bool) (*Passphrase, error) {
 	if s.Prompt {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 		if err != nil {
-			return nil, fmt.Errorf("asking for the passphrase of %q: no terminal: %w", name, err)
+			return nil, fmt.Errorf("asking for the passphrase of %q: %s, and no terminal: %w", name, s.missing(), err)
 		}
 		defer tty.Close()
 		return ask(tty, name, isNew)

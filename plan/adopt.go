@@ -3,11 +3,14 @@ package plan
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"tmpki/ca"
@@ -55,6 +58,9 @@ func Adopt(ctx context.Context, dir string, o Options) (*Outcome, error) {
 		return nil, err
 	}
 	defer lock.Close()
+	if !missing(real, FileName) {
+		return adoptOwn(ctx, real, o)
+	}
 	out := &Outcome{Adopted: true}
 	out.Checks, err = CheckAdopted(real, o.Now())
 	if err != nil {
@@ -62,30 +68,15 @@ func Adopt(ctx context.Context, dir string, o Options) (*Outcome, error) {
 	}
 	for _, f := range out.Checks {
 		if f.Level == Bad {
-			return nil, fmt.Errorf("the PKI in %s can't be used: %s: %s", real, f.Name, f.Text)
+			return nil, unusable(real, f)
 		}
 	}
-	// The module signing key: the leaf where there is one, else the sub CA, which
-	// is what the platform's own scripts took.
-	signer := "ssig"
-	if _, err := os.Stat(filepath.Join(real, "ssig.key")); errors.Is(err, fs.ErrNotExist) {
-		signer = "ssig_subca"
+	if err := lacksUEFI(real, o.Demand); err != nil {
+		return nil, err
 	}
-	pemFile, derFile := filepath.Join("certs", "signing_key.pem"), filepath.Join("certs", "signing_key.x509")
-	if missing(real, pemFile) || missing(real, derFile) {
-		key, certs, err := readPair(real, signer)
-		if err != nil {
-			return nil, fmt.Errorf("deriving %s: %w", pemFile, err)
-		}
-		if err := os.Mkdir(filepath.Join(real, "certs"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
-		pem := append(bytes.Clone(key), ca.MarshalPEM(certs[0])...)
-		if err := derive(out, real, pemFile, pem, 0o600); err != nil {
-			return nil, err
-		}
-		if err := derive(out, real, derFile, certs[0].Raw, 0o644); err != nil {
-			return nil, err
+	if missing(real, modulePEM) || missing(real, moduleDER) {
+		if err := deriveModuleKey(out, real); err != nil {
+			return nil, fmt.Errorf("deriving the module signing key: %w", err)
 		}
 	}
 	if !missing(real, "PK.crt") && missing(real, "PK.cer") {
@@ -101,10 +92,189 @@ func Adopt(ctx context.Context, dir string, o Options) (*Outcome, error) {
 			return nil, err
 		}
 	}
-	if o.Demand.PlatformKeys && missing(real, "DB.auth") {
-		return nil, fmt.Errorf("the PKI in %s has no UEFI keys, and none are made in a PKI that was made elsewhere: put PK, KEK and DB there, or unset DO_PLATFORM_KEYS", real)
+	return out, nil
+}
+
+// unusable is the error for a PKI with something bad in it.
+func unusable(dir string, f Finding) error {
+	return fmt.Errorf("the PKI in %s can't be used: %s: %s", dir, f.Name, f.Text)
+}
+
+// lacksUEFI refuses the demand for UEFI keys that are not there.
+func lacksUEFI(dir string, d Demand) error {
+	if d.PlatformKeys && missing(dir, "DB.auth") {
+		return fmt.Errorf("the PKI in %s has no UEFI keys, and none are made in a PKI that was made elsewhere: put PK, KEK and DB there, or unset DO_PLATFORM_KEYS", dir)
+	}
+	return nil
+}
+
+// adoptOwn is Adopt for a PKI that has a plan. The files that are missing come
+// from its record; all else is for Apply, where its keys are.
+func adoptOwn(ctx context.Context, dir string, o Options) (*Outcome, error) {
+	out := &Outcome{Adopted: true}
+	p, err := Open(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	steps, err := p.Plan.Steps(p.Have, Demand{})
+	if err != nil {
+		return nil, err
+	}
+	lost := map[string]*Published{}
+	for _, s := range steps {
+		if s.Kind == PublishFile && s.Reason == "" {
+			lost[s.Published.File] = s.Published
+		}
+	}
+	list, err := Check(ctx, dir, o.Now())
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		switch {
+		case lost[f.Name] != nil: // about to be derived
+		case f.Level == Bad:
+			return nil, unusable(dir, f)
+		default:
+			out.Checks = append(out.Checks, f)
+		}
+	}
+	if err := lacksUEFI(dir, o.Demand); err != nil {
+		return nil, err
+	}
+	for _, file := range sortedKeys(lost) {
+		content, err := lost[file].render(p.Have)
+		if err != nil {
+			return nil, err
+		}
+		path := filepath.FromSlash(file)
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, path)), 0o700); err != nil {
+			return nil, err
+		}
+		if err := derive(out, dir, path, content, lost[file].mode()); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
+}
+
+// The module signing key, for the kernel's build: key and certificate in one
+// file, and the certificate in DER.
+var (
+	modulePEM = filepath.Join("certs", "signing_key.pem")
+	moduleDER = filepath.Join("certs", "signing_key.x509")
+)
+
+// deriveModuleKey writes those of the two files that are missing, so that they
+// fit each other.
+func deriveModuleKey(out *Outcome, dir string) error {
+	var pair []byte
+	var cert *ca.Certificate
+	if !missing(dir, modulePEM) {
+		f, err := readFile(filepath.Join(dir, modulePEM), maxPublished)
+		if err != nil {
+			return err
+		}
+		if _, cert, err = parseKeyCertificate(f.Content); err != nil {
+			return fmt.Errorf("%s: %w", modulePEM, err)
+		}
+	} else {
+		// The leaf where there is one, else the sub CA, which is what the
+		// platform's own scripts took; but what signing_key.x509 is of, if that is
+		// there.
+		var want []byte
+		if !missing(dir, moduleDER) {
+			f, err := readFile(filepath.Join(dir, moduleDER), maxPublished)
+			if err != nil {
+				return err
+			}
+			want = f.Content
+		}
+		for _, name := range []string{"ssig", "ssig_subca"} {
+			key, certs, err := readPair(dir, name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if want == nil || bytes.Equal(want, certs[0].Raw) {
+				cert, pair = certs[0], append(bytes.Clone(key), ca.MarshalPEM(certs[0])...)
+				break
+			}
+		}
+		if cert == nil && want != nil {
+			return fmt.Errorf("%s is neither the certificate of ssig nor of ssig_subca with its key beside it", moduleDER)
+		}
+		if cert == nil {
+			return errors.New("neither ssig nor ssig_subca is there with certificate and key")
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "certs"), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := derive(out, dir, modulePEM, pair, 0o600); err != nil {
+		return err
+	}
+	return derive(out, dir, moduleDER, cert.Raw, 0o644)
+}
+
+// parseKeyCertificate takes key and certificate out of one PEM file. The key is
+// nil if it is encrypted.
+func parseKeyCertificate(data []byte) (crypto.Signer, *ca.Certificate, error) {
+	var key crypto.Signer
+	var cert *ca.Certificate
+	hasKey := false
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			break
+		}
+		var err error
+		one := pem.EncodeToMemory(block)
+		switch {
+		case block.Type == "CERTIFICATE" && cert == nil:
+			cert, err = ca.ParseCertificate(block.Bytes)
+		case strings.HasSuffix(block.Type, "PRIVATE KEY") && !hasKey:
+			hasKey = true
+			if !keys.IsEncrypted(one) {
+				key, err = keys.ParsePEM(one, nil)
+			}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if !hasKey || cert == nil {
+		return nil, nil, errors.New("must hold a private key and its certificate")
+	}
+	return key, cert, nil
+}
+
+// moduleKey checks the module signing key, where it is there.
+func (out *findings) moduleKey(dir string) {
+	f, err := readFile(filepath.Join(dir, modulePEM), maxPublished)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		out.add(Bad, modulePEM, "%v", err)
+		return
+	}
+	if f.Mode.Perm()&0o077 != 0 {
+		out.add(Warn, modulePEM, "has mode %04o: others can read the key; chmod 600", f.Mode.Perm())
+	}
+	key, cert, err := parseKeyCertificate(f.Content)
+	if err != nil {
+		out.add(Bad, modulePEM, "%v", err)
+		return
+	}
+	if key != nil && !spki.Equal(key.Public(), cert.Key) {
+		out.add(Bad, modulePEM, "its key is not the key of its certificate")
+	}
+	if der, err := readFile(filepath.Join(dir, moduleDER), maxPublished); err == nil && !bytes.Equal(der.Content, cert.Raw) {
+		out.add(Bad, moduleDER, "is not the certificate in %s", modulePEM)
+	}
 }
 
 func missing(dir, file string) bool {
@@ -200,6 +370,7 @@ func CheckAdopted(dir string, now time.Time) ([]Finding, error) {
 			locked = append(locked, c.name)
 		}
 	}
+	out.moduleKey(dir)
 	out.locked(locked)
 	return out.list, nil
 }

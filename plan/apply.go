@@ -30,9 +30,14 @@ type Options struct {
 	// overlap.
 	Progress func(done, total int, s Step)
 
+	// Warn, if not nil, is told what may go wrong later, elsewhere.
+	Warn func(text string)
+
 	// Waiting, if not nil, is called once when another process holds the
 	// directory.
 	Waiting func()
+
+	newPlan []byte // for tests: what Generate puts into a new directory; nil: the development plan
 }
 
 // Preview returns the plan of a PKI directory and the steps that Apply would
@@ -84,9 +89,6 @@ const (
 // apply is Apply under the caller's lock.
 func apply(ctx context.Context, dir string, o Options) (steps []Step, err error) {
 	// 1. What is to do?
-	if err := recoverStore(ctx, dir); err != nil {
-		return nil, err
-	}
 	p, err := Open(ctx, dir)
 	if err != nil {
 		return nil, err
@@ -148,20 +150,6 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 		}
 	}
 	return steps, nil
-}
-
-// recoverStore rolls back a transaction in which a process was killed: its
-// journal keeps the store from being opened for reading only.
-func recoverStore(ctx context.Context, dir string) error {
-	path := StorePath(dir)
-	if _, err := os.Lstat(path + "-journal"); err != nil {
-		return nil
-	}
-	db, err := store.Open(ctx, path)
-	if err != nil {
-		return err
-	}
-	return db.Close()
 }
 
 // sweep removes what killed runs left in the directories of this PKI.
@@ -250,11 +238,15 @@ func (r *run) private(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
+// mkdir makes a directory and those above it, for keys too.
 func (r *run) mkdir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := r.mkdir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(dir))
@@ -299,8 +291,10 @@ func (r *run) issue(ctx context.Context, level []Step) error {
 	if err := r.db.Intend(ctx, records...); err != nil {
 		return fmt.Errorf("recording the intent: %w", err)
 	}
-	// From here on the store needs the keys.
+	// From here on the store needs the keys, and an interruption would only leave
+	// intents behind.
 	r.created = nil
+	ctx = context.WithoutCancel(ctx)
 	certs := make([]*ca.Certificate, len(level))
 	err := parallel(len(level), func(i int) (err error) {
 		certs[i], err = issuers[i].Sign(prepared[i])
@@ -367,14 +361,19 @@ func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
 
 func (r *run) signVariable(ctx context.Context, s Step) error {
 	v := s.Variable
-	if r.Have.Owner == "" {
+	if r.Have.Owners[v.Platform] == "" {
 		owner := uefi.NewGUID().String()
-		if err := r.db.SetSetting(ctx, r.o.Actor, ownerSetting, owner); err != nil {
+		if err := r.db.SetSetting(ctx, r.o.Actor, ownerSetting(v.Platform), owner); err != nil {
 			return err
 		}
-		r.Have.Owner = owner
+		r.Have.Owners[v.Platform] = owner
 	}
-	content, err := v.database(r.Have.Certificates, r.Have.Owner)
+	for _, file := range v.Files {
+		if err := r.Plan.CheckTarget(r.Have.Vendors[file].Certificate); err != nil && r.o.Warn != nil {
+			r.o.Warn(fmt.Sprintf("%s: %v", file, err))
+		}
+	}
+	content, err := v.database(r.Have)
 	if err != nil {
 		return err
 	}
@@ -386,40 +385,23 @@ func (r *run) signVariable(ctx context.Context, s Step) error {
 	if err != nil {
 		return err
 	}
-	var last time.Time
-	if before, ok := r.Have.Variables[v.Name]; ok {
-		last = before.Time
-	}
-	update := uefi.Update{Variable: v.Variable, Time: uefi.NextTime(r.now, last), Value: value}
-	cert := r.Have.Certificates[v.Signer.Name]
-	raw, err := uefi.SignVariable(update, signer, cert.Raw)
+	u := update{v, Planned, value, r.Have.nextTime(v.ID(), r.now), v.Signer, r.Have.Certificates[v.Signer.Name], signer, r.o.Actor}
+	signed, err := u.sign(ctx, r.db)
 	if err != nil {
-		return fmt.Errorf("variable %s: %w", v.Name, err)
+		return err
 	}
-	auth, err := uefi.ParseAuth(raw)
-	if err == nil {
-		err = auth.Verify(v.Variable, false, cert.Raw)
-	}
-	if err != nil {
-		return fmt.Errorf("variable %s as signed: %w", v.Name, err)
-	}
-	err = r.db.PutObject(ctx, store.Object{
-		Name:    variablePrefix + v.Name,
-		Kind:    "efi-variable",
-		Actor:   r.o.Actor,
-		Serial:  cert.SerialNumber.Bytes(),
-		Content: raw,
-		Detail:  map[string]string{"signer": v.Signer.Name, "time": update.Time.Format(time.RFC3339)},
-	})
-	if err != nil {
-		return fmt.Errorf("recording the variable %s: %w", v.Name, err)
-	}
-	r.Have.Variables[v.Name] = SignedVariable{auth, raw}
+	r.Have.Variables[v.ID()] = signed
 	r.progress(s)
 	return nil
 }
 
 func (r *run) publish(s Step) error {
+	if s.Published.Form == FormKeyCertificate {
+		// Whoever reads the file takes for granted that the two belong together.
+		if _, err := r.Signer(s.Published.Entry); err != nil {
+			return fmt.Errorf("%s: %w", s.Published.File, err)
+		}
+	}
 	content, err := s.Published.render(r.Have)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	"tmpki/internal/durable"
 	"tmpki/keys"
 	"tmpki/spki"
-	"tmpki/store"
 )
 
 // Level says how bad a finding is.
@@ -68,9 +68,17 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		list, err := CheckAdopted(dir, now)
 		return append(out.list, list...), err
 	}
-	r, err := Open(ctx, dir)
+	r, faults, err := look(ctx, dir)
 	if err != nil {
 		return nil, err
+	}
+	broken := map[string]bool{}
+	for _, f := range faults {
+		broken[f.name] = true
+		out.add(Bad, f.name, "%v", f.err)
+	}
+	if broken["pki"] {
+		return out.list, nil // without the record there is nothing to hold the rest against
 	}
 	if r.Plan.Name == Development {
 		out.add(Note, "pki", "a development PKI: keys in files, fit for building and testing, not for devices in the field")
@@ -84,10 +92,20 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 	if err != nil {
 		out.add(Bad, "pki", "%v", err)
 	}
+	renewed := map[*Entry]bool{}
 	for _, s := range steps {
+		if broken[s.Name()] {
+			continue
+		}
 		level := Bad
-		if s.Kind == SignVariable || s.Reason != "" && s.Kind != PublishFile {
+		switch {
+		case s.Kind == IssueCertificate && s.Reason != "":
+			renewed[s.Entry] = true
 			level = Warn // the plan asks for more than there is
+		case s.Kind == SignVariable:
+			level = Warn
+		case s.Kind == PublishFile && slices.ContainsFunc(s.Published.sources(), func(e *Entry) bool { return renewed[e] }):
+			level = Warn
 		}
 		text := "missing: tmpki apply would " + string(s.Kind)
 		if s.Reason != "" {
@@ -103,11 +121,24 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 			continue
 		}
 		out.certificate(r, e, c, now)
-		if e.TwinOf == nil && !out.key(r, e, c) {
+		if e.TwinOf == nil && !broken[e.Name] && !out.key(r, e, c) {
 			locked = append(locked, e.Name)
 		}
 	}
 	out.locked(locked)
+	for _, file := range sortedKeys(r.Have.Vendors) {
+		if c := r.Have.Vendors[file].Certificate; c != nil && r.Plan.CheckTarget(c) != nil {
+			out.add(Warn, file, "%v", r.Plan.CheckTarget(c))
+		}
+	}
+	if r.Plan.UEFI != nil {
+		for _, v := range r.Plan.UEFI.All() {
+			if last := r.Have.Updates[v.ID()].Last; last != nil && last.Mode != Planned {
+				out.add(Note, v.ID(), "an update (%s) was signed beside the plan, of %s: a platform that has taken it refuses the published one, which is older; tmpki uefi auth signs that anew",
+					last.Mode, last.Time.Format(time.RFC3339))
+			}
+		}
+	}
 	// 4. Files and directories.
 	out.modes(r)
 	if _, err := os.Lstat(StagingName(abs(dir))); err == nil {
@@ -124,7 +155,7 @@ func abs(dir string) string {
 }
 
 func (f *findings) store(ctx context.Context, dir string) error {
-	db, err := store.OpenReadOnly(ctx, StorePath(dir))
+	db, err := openStore(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
 		return nil

@@ -80,12 +80,14 @@ type anchorConfig struct {
 type uefiConfig struct {
 	Create    string                    `yaml:"create"` // always, never or on-request
 	Owner     string                    `yaml:"owner,omitempty"`
+	Platforms []string                  `yaml:"platforms,omitempty"`
 	Keys      map[string]entryConfig    `yaml:"keys"`
 	Variables map[string]variableConfig `yaml:"variables"`
 }
 
 type variableConfig struct {
 	Certificates []string `yaml:"certificates"`
+	Files        []string `yaml:"files,omitempty"` // certificates of vendors
 	Signer       string   `yaml:"signer"`
 }
 

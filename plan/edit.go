@@ -5,23 +5,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"tmpki/internal/durable"
+	"tmpki/keys"
 )
 
 // Edit changes the text of a plan and applies the result, under one lock. What
 // edit returns must load; if it returns the text that it was given, nothing is
-// written. Comments and layout are edit's to keep: see insertBelow.
+// written. Comments and layout are edit's to keep: see insertBelow. If applying
+// fails before a new entry has a key, the plan goes back to what it was.
 func Edit(ctx context.Context, dir string, o Options, edit func(p *Plan, text []byte) ([]byte, error)) ([]Step, error) {
 	lock, err := durable.LockDir(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}
 	defer lock.Close()
-	path := filepath.Join(dir, FileName)
+	// A link, for example into a repository, stays one.
+	path, err := filepath.EvalSymlinks(filepath.Join(dir, FileName))
+	if err != nil {
+		return nil, fmt.Errorf("no PKI directory: %w", err)
+	}
 	f, err := readFile(path, maxFile)
 	if err != nil {
 		return nil, err
@@ -34,15 +41,36 @@ func Edit(ctx context.Context, dir string, o Options, edit func(p *Plan, text []
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(text, f.Content) {
-		if _, err := Load(path, text); err != nil {
-			return nil, fmt.Errorf("the change would spoil the plan: %w", err)
-		}
-		if err := durable.WriteFile(path, text, f.Mode.Perm()); err != nil {
-			return nil, err
-		}
+	if bytes.Equal(text, f.Content) {
+		return apply(ctx, dir, o)
 	}
-	return apply(ctx, dir, o)
+	edited, err := Load(path, text)
+	if err != nil {
+		return nil, fmt.Errorf("the change would spoil the plan: %w", err)
+	}
+	if err := durable.WriteFile(path, text, f.Mode.Perm()); err != nil {
+		return nil, err
+	}
+	steps, err := apply(ctx, dir, o)
+	if err != nil && !begun(dir, p, edited) {
+		err = errors.Join(err, durable.WriteFile(path, f.Content, f.Mode.Perm()))
+	}
+	return steps, err
+}
+
+// begun reports whether a key that is only in the edited plan may be in use. A
+// run that fails takes its keys away, until the first of them is about to sign.
+func begun(dir string, p, edited *Plan) bool {
+	return slices.ContainsFunc(edited.Entries, func(e *Entry) bool {
+		if p.Entry(e.Name) != nil {
+			return false
+		}
+		if e.Key.Scheme != keys.SchemeFile {
+			return true // who knows
+		}
+		_, err := os.Lstat(e.Key.FilePath(dir))
+		return err == nil
+	})
 }
 
 // insertBelow puts lines right below the line of a top-level key, before what it

@@ -103,6 +103,14 @@ func some(names map[string]bool) string {
 	return strings.Join(list, ", ")
 }
 
+// text returns the plan for a new directory.
+func (o Options) text(keyType spki.KeyType) ([]byte, error) {
+	if o.newPlan != nil {
+		return o.newPlan, nil
+	}
+	return developmentPlan(keyType)
+}
+
 // developmentPlan returns the text of the plan for a new directory.
 func developmentPlan(keyType spki.KeyType) ([]byte, error) {
 	if keyType == (spki.KeyType{}) {
@@ -124,7 +132,7 @@ func StagingName(dir string) string {
 // is on the staging directory, which becomes the PKI directory, lock and all: so
 // whoever waited for it finds the result, and no lock file stays behind.
 func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Options) (_ *Outcome, err error) {
-	text, err := developmentPlan(keyType)
+	text, err := o.text(keyType)
 	if err != nil {
 		return nil, err
 	}
@@ -147,12 +155,12 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 		return nil, err
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		os.RemoveAll(staging)
+		discard(staging)
 		return nil, errAgain
 	}
 	defer func() {
 		if err != nil {
-			os.RemoveAll(staging)
+			discard(staging)
 		}
 	}()
 	// What is in it is of a run that died: its keys have signed nothing that
@@ -184,20 +192,40 @@ func ours(dir string) error {
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is in the way and not ours: remove it", dir)
 	}
+	// A run that was killed has left its plan there, or nothing yet.
+	names, err := entryNames(dir)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 && !names[FileName] {
+		return fmt.Errorf("%s is in the way: it holds %s, which no run of ours left there; remove it", dir, some(names))
+	}
 	return os.Chmod(dir, 0o700)
 }
 
+// empty takes everything out of a staging directory. The plan comes last: killed
+// before, the next run still knows the directory for one of ours.
 func empty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		if e.Name() == FileName {
+			continue
+		}
 		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.RemoveAll(filepath.Join(dir, FileName))
+}
+
+// discard takes a staging directory away, as far as it can.
+func discard(dir string) {
+	if empty(dir) == nil {
+		os.Remove(dir)
+	}
 }
 
 // generateInPlace fills an empty directory, or completes one with a plan.
@@ -214,34 +242,84 @@ func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Op
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, FileName)
-	if names[FileName] {
-		if err := sameKeyType(path, keyType); err != nil {
-			return nil, err
-		}
-	} else {
+	if !names[FileName] {
 		if len(names) > 0 {
 			return nil, errAgain
 		}
-		text, err := developmentPlan(keyType)
-		if err != nil {
-			return nil, err
-		}
-		if err := durable.WriteFile(path, text, 0o644); err != nil {
-			return nil, err
-		}
+		return fill(ctx, dir, keyType, o)
+	}
+	if err := sameKeyType(filepath.Join(dir, FileName), keyType); err != nil {
+		return nil, err
 	}
 	steps, err := apply(ctx, dir, o)
 	if err != nil {
-		if !names[FileName] {
-			// Only if nothing came of it: with a store in place the plan must stay.
-			if left, _ := entryNames(dir); len(left) == 1 {
-				os.Remove(path)
-			}
-		}
+		return nil, err
+	}
+	if err := hasKeys(ctx, dir); err != nil {
 		return nil, err
 	}
 	return outcome(dir, steps, keyType)
+}
+
+// fill is generateInPlace for an empty directory, which may be a mount point, or
+// have a parent that we may not write to: so it can't come by a rename. If it
+// fails, the directory is empty again; if it is killed, the next run goes on.
+func fill(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
+	text, err := o.text(keyType)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Load(FileName, text)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.WriteFile(filepath.Join(dir, FileName), text, 0o644); err != nil {
+		return nil, err
+	}
+	steps, err := apply(ctx, dir, o)
+	if err != nil {
+		// What the run has signed, nobody has seen.
+		p.remove(dir)
+		return nil, err
+	}
+	return outcome(dir, steps, keyType)
+}
+
+// remove takes away what apply makes in dir, and nothing else. It goes as far as
+// it can.
+func (p *Plan) remove(dir string) {
+	files := []string{StoreName, StoreName + "-journal"}
+	for _, e := range p.Entries {
+		files = append(files, e.Key.FilePath(""))
+	}
+	for _, f := range p.Published {
+		files = append(files, filepath.FromSlash(f.File))
+	}
+	dirs := map[string]bool{}
+	for _, f := range append(files, FileName) { // the plan last: with it, the next run goes on
+		os.Remove(filepath.Join(dir, f))
+		dirs[filepath.Dir(f)] = true
+	}
+	for d := range dirs {
+		durable.Sweep(filepath.Join(dir, d))
+		if d != "." {
+			os.Remove(filepath.Join(dir, d)) // fails unless it is empty
+		}
+	}
+}
+
+// hasKeys refuses to call a PKI complete that has lost a key.
+func hasKeys(ctx context.Context, dir string) error {
+	p, err := Open(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range p.Plan.Entries {
+		if e.TwinOf == nil && e.Custody == Online && p.Have.lacksKey(e) {
+			return missingKey(e, "by whoever uses this PKI")
+		}
+	}
+	return nil
 }
 
 // sameKeyType refuses to call a PKI one of keyType that was made with another.

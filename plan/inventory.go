@@ -12,29 +12,44 @@ import (
 	"tmpki/ca"
 	"tmpki/keys"
 	"tmpki/store"
-	"tmpki/uefi"
 )
 
 const (
-	ownerSetting   = "uefi.owner"
 	variablePrefix = "uefi/" // of the names of objects
 	maxPublished   = 4 << 20 // octets of a published file that is read
 )
 
+// fault is something that is there, but can't be used.
+type fault struct {
+	name string // an entry, a file, or "pki"
+	err  error
+}
+
 // takeInventory looks at a PKI directory. db is nil if there is no store yet.
-func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inventory, error) {
+func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inventory, []fault) {
 	have := Inventory{
 		Certificates: map[string]*ca.Certificate{},
 		Variables:    map[string]SignedVariable{},
+		Updates:      map[string]VariableRecord{},
+		Owners:       map[string]string{},
+		Vendors:      map[string]VendorFile{},
 		Keys:         map[string]KeyFile{},
 		Files:        map[string]File{},
 	}
 	if p.UEFI != nil {
-		have.Owner = p.UEFI.Owner
+		for _, v := range p.UEFI.All() {
+			have.Owners[v.Platform] = p.UEFI.Owner
+			for _, file := range v.Files {
+				if _, ok := have.Vendors[file]; !ok {
+					have.Vendors[file] = readVendor(dir, file)
+				}
+			}
+		}
 	}
+	var faults []fault
 	if db != nil {
 		if err := have.readStore(ctx, p, db); err != nil {
-			return have, err
+			return have, []fault{{"pki", err}}
 		}
 	}
 	for _, e := range p.Entries {
@@ -46,11 +61,13 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 			continue
 		}
 		if err != nil {
-			return have, fmt.Errorf("key of %s: %w", e.Name, err)
+			faults = append(faults, fault{e.Name, fmt.Errorf("key of %s: %w", e.Name, err)})
+			continue
 		}
 		d, err := keys.Describe(f.Content)
 		if err != nil {
-			return have, fmt.Errorf("key of %s at %s: %w", e.Name, e.Key, err)
+			faults = append(faults, fault{e.Name, fmt.Errorf("key of %s at %s: %w", e.Name, e.Key, err)})
+			continue
 		}
 		have.Keys[e.Name] = KeyFile{f, d.Type}
 	}
@@ -60,11 +77,12 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 			continue
 		}
 		if err != nil {
-			return have, fmt.Errorf("published file: %w", err)
+			faults = append(faults, fault{f.File, fmt.Errorf("published file: %w", err)})
+			continue
 		}
 		have.Files[f.File] = file
 	}
-	return have, nil
+	return have, faults
 }
 
 func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) error {
@@ -85,28 +103,39 @@ func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) err
 	if p.UEFI == nil {
 		return nil
 	}
-	if have.Owner == "" {
-		owner, err := db.Setting(ctx, ownerSetting)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+	for platform, owner := range have.Owners {
+		var err error
+		if owner == "" {
+			have.Owners[platform], err = db.Setting(ctx, ownerSetting(platform))
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
+		dbx := variableID(platform, "dbx")
+		if have.Updates[dbx], err = readVariable(ctx, db, dbx, false); err != nil {
 			return err
 		}
-		have.Owner = owner
 	}
-	for _, v := range p.UEFI.Variables {
-		object, err := db.Object(ctx, variablePrefix+v.Name)
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
+	for _, v := range p.UEFI.All() {
+		record, err := readVariable(ctx, db, v.ID(), true)
 		if err != nil {
 			return err
 		}
-		auth, err := uefi.ParseAuth(object.Content)
-		if err != nil {
-			return fmt.Errorf("the store's variable %s: %w", v.Name, err)
+		have.Updates[v.ID()] = record
+		if record.plan != nil {
+			have.Variables[v.ID()] = *record.plan
 		}
-		have.Variables[v.Name] = SignedVariable{auth, object.Content}
 	}
 	return nil
+}
+
+// ownerSetting is the name of the setting with the owner of a platform's UEFI
+// entries, "" being the base set.
+func ownerSetting(platform string) string {
+	if platform == "" {
+		return "uefi.owner"
+	}
+	return "uefi.owner." + platform
 }
 
 // readFile reads a regular file of at most limit octets. Anything else under the

@@ -3,6 +3,7 @@ package plan
 import (
 	"crypto"
 	"fmt"
+	"path/filepath"
 	"sync"
 
 	"tmpki/keys"
@@ -32,9 +33,13 @@ func (k *keyring) passphrase(e *Entry, isNew bool) (*keys.Passphrase, error) {
 	if p, ok := k.passphrases[e.Passphrase]; ok {
 		return p, nil
 	}
-	read := e.Passphrase.Read
+	source := e.Passphrase
+	if source.File != "" && !filepath.IsAbs(source.File) {
+		source.File = filepath.Join(k.dir, source.File) // like a key's
+	}
+	read := source.Read
 	if isNew {
-		read = e.Passphrase.ReadNew
+		read = source.ReadNew
 	}
 	p, err := read(e.Name)
 	if err != nil {

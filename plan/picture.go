@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -124,9 +123,9 @@ func draw(p *Plan, have Inventory, now time.Time) *Drawing {
 	if p.UEFI == nil {
 		return d
 	}
-	for _, v := range p.UEFI.Variables {
+	for _, v := range p.UEFI.All() {
 		n := &VariableNode{Variable: v, State: StatePlanned, SignerNode: d.byName[v.Signer.Name]}
-		if signed, ok := have.Variables[v.Name]; ok {
+		if signed, ok := have.Variables[v.ID()]; ok {
 			n.State, n.Signed = StateOK, signed.Time
 		}
 		for _, e := range v.Certificates {
@@ -184,7 +183,7 @@ func (n *Node) state(now time.Time) State {
 
 // readRecords adds what the store knows of the certificates.
 func (d *Drawing) readRecords(ctx context.Context, dir string) (err error) {
-	db, err := store.OpenReadOnly(ctx, filepath.Join(dir, StoreName))
+	db, err := openStore(ctx, StorePath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"tmpki/ca"
@@ -25,25 +26,65 @@ type PKI struct {
 
 // Open loads the plan and takes the inventory.
 func Open(ctx context.Context, dir string) (*PKI, error) {
+	p, faults, err := look(ctx, dir)
+	if err == nil && len(faults) > 0 {
+		err = faults[0].err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// look is Open that goes on where something in the directory is damaged. Without
+// a good plan it can't, and that is an error.
+func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 	p := &PKI{Dir: dir, ring: newKeyring(dir)}
 	path := filepath.Join(dir, FileName)
 	f, err := readFile(path, maxFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if p.Plan, err = Load(path, f.Content); err != nil {
+		return nil, nil, err
+	}
+	var faults []fault
+	db, err := openStore(ctx, StorePath(dir))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.Have, faults = takeInventory(ctx, p.Plan, dir, nil)
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case err != nil:
+		faults = []fault{{"pki", err}}
+	default:
+		p.Have, faults = takeInventory(ctx, p.Plan, dir, db)
+		err = db.Close()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return p, faults, ctx.Err()
+}
+
+// openStore opens a store for reading. If a process was killed in a transaction,
+// its journal is in the way: then opening for writing rolls that back first.
+func openStore(ctx context.Context, path string) (*store.DB, error) {
+	db, err := store.OpenReadOnly(ctx, path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return db, err
+	}
+	if _, stat := os.Lstat(path + "-journal"); stat != nil {
 		return nil, err
 	}
-	db, err := store.OpenReadOnly(ctx, StorePath(dir))
-	if errors.Is(err, fs.ErrNotExist) {
-		p.Have, err = takeInventory(ctx, p.Plan, dir, nil)
-		return p, err
-	}
+	rw, err := store.Open(ctx, path)
 	if err != nil {
 		return nil, err
 	}
-	p.Have, err = takeInventory(ctx, p.Plan, dir, db)
-	return p, errors.Join(err, db.Close())
+	if err := rw.Close(); err != nil {
+		return nil, err
+	}
+	return store.OpenReadOnly(ctx, path)
 }
 
 // StorePath returns the path of the store of a PKI directory.

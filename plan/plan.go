@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"tmpki/ca"
 	"tmpki/keys"
@@ -78,6 +79,8 @@ type Entry struct {
 	Custody         Custody
 	Signs           []string // kinds of artifacts: see the table in targets.go
 
+	Platform string // PlatformKey: "" for the base set
+
 	key string // in pki.yaml, such as authorities.ssig_subca
 }
 
@@ -110,16 +113,19 @@ func (e *Entry) Chain() []*Entry {
 
 // UEFI is the plan's set of Secure Boot variables.
 type UEFI struct {
-	Create    string // "always", "never" or "on-request"
-	Owner     string // GUID; "" draws one
+	Create    string // the base set: "always", "never" or "on-request"
+	Owner     string // GUID; "" draws one for each set
 	Variables []*Variable
+	Platforms []*Platform // each with a set of its own, made in any case
 }
 
 // Variable is the content of PK, KEK or db, and who signs it.
 type Variable struct {
 	Variable     uefi.Variable
 	Name         string
+	Platform     string // "" for the base set
 	Certificates []*Entry
+	Files        []string // certificates of vendors, paths in the PKI directory
 	Signer       *Entry
 }
 
@@ -173,7 +179,12 @@ type loader struct {
 	doc    *document
 	config fileConfig
 	plan   *Plan
+	taken  claims
 }
+
+// maxLevels bounds the authorities above an entry: consumers bound the length of a
+// chain too.
+const maxLevels = 10
 
 // names are also file names and parts of key URIs.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
@@ -226,7 +237,9 @@ func (l *loader) certificates() error {
 
 // entry checks one entry as far as it can be checked alone, and adds it.
 func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, error) {
-	fail := func(sub string, err error) (*Entry, error) { return nil, l.doc.fail(key+sub, err) }
+	fail := func(sub string, err error) (*Entry, error) {
+		return nil, l.doc.fail(l.origin(key, sub, c), err)
+	}
 	// 1. Name, issuer and hierarchy.
 	if err := l.newName(key, name); err != nil {
 		return nil, err
@@ -248,7 +261,7 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 		if c.Hierarchy != "" {
 			return fail(".hierarchy", errors.New("only a root has one: it holds for all below"))
 		}
-		root, err := l.rootOf(name, c)
+		root, err := l.rootOf(c)
 		if err != nil {
 			return fail(".issuer", err)
 		}
@@ -262,11 +275,6 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	t := base.merge(c.Template)
 	var err error
 	if e.Profile, err = ca.NewProfile(c.Profile, t.Certificate); err != nil {
-		// The fault may be the profile's own: then name that place.
-		if _, alone := ca.NewProfile(c.Profile, base.Certificate); alone != nil && alone.Error() == err.Error() {
-			sub, rest := splitKey(err)
-			return nil, l.doc.fail("profiles."+c.Profile+sub, rest)
-		}
 		sub, rest := splitKey(err)
 		return fail(sub, rest)
 	}
@@ -286,8 +294,11 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	if e.KeyType, err = spki.ParseKeyType(t.KeyType); err != nil {
 		return fail(".key", err)
 	}
-	if e.Algorithm, err = algorithm(e.KeyType, t.Hash, t.Scheme); err != nil {
+	if e.Algorithm, err = algorithm(e.KeyType, t.Hash); err != nil {
 		return fail(".hash", err)
+	}
+	if e.Algorithm, err = withScheme(e.Algorithm, e.KeyType, t.Scheme); err != nil {
+		return fail(".scheme", err)
 	}
 	k := l.config.Keys.merge(hierarchy.Keys).merge(t.Keys)
 	if k.Place == "" {
@@ -319,6 +330,28 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	return e, nil
 }
 
+// origin returns the key that a value of an entry stands at: its own, or one of
+// its profile, its hierarchy, or of all entries.
+func (l *loader) origin(key, sub string, c entryConfig) string {
+	if sub == "" {
+		return key
+	}
+	name, _, _ := strings.Cut(sub, "[")
+	hierarchy := c.Hierarchy
+	if c.Issuer != "" {
+		hierarchy, _ = l.rootOf(c)
+	}
+	for _, above := range []string{key, "profiles." + c.Profile, "hierarchies." + hierarchy, "keys"} {
+		if _, ok := l.doc.find(above + name); ok {
+			return above + sub
+		}
+	}
+	if _, ok := l.doc.find(name[1:]); ok && strings.HasPrefix(name, ".subject.") {
+		return sub[1:]
+	}
+	return key + sub
+}
+
 // newName refuses a bad name, and one that another entry has.
 func (l *loader) newName(key, name string) error {
 	if !namePattern.MatchString(name) {
@@ -331,14 +364,14 @@ func (l *loader) newName(key, name string) error {
 }
 
 // rootOf follows issuers up to the hierarchy's name.
-func (l *loader) rootOf(name string, c entryConfig) (string, error) {
+func (l *loader) rootOf(c entryConfig) (string, error) {
 	for steps := 0; c.Issuer != ""; steps++ {
 		issuer, ok := l.config.Authorities[c.Issuer]
 		if !ok {
 			return "", fmt.Errorf("%q is not under authorities", c.Issuer)
 		}
-		if steps > len(l.config.Authorities) {
-			return "", fmt.Errorf("%q issues itself in a circle", name)
+		if steps > maxLevels {
+			return "", fmt.Errorf("more than %d authorities stand above it, or it issues itself in a circle", maxLevels)
 		}
 		c = issuer
 	}
@@ -357,36 +390,34 @@ func splitKey(err error) (string, error) {
 	return "." + key, errors.New(rest)
 }
 
-func algorithm(t spki.KeyType, hash, scheme string) (spki.SignatureAlgorithm, error) {
-	a, err := spki.DefaultAlgorithm(t, 0)
+func algorithm(t spki.KeyType, hash string) (spki.SignatureAlgorithm, error) {
+	if hash == "" {
+		return spki.DefaultAlgorithm(t, 0)
+	}
+	h, err := spki.ParseHash(hash)
 	if err != nil {
-		return a, err
+		return spki.SignatureAlgorithm{}, err
 	}
-	if hash != "" {
-		h, err := spki.ParseHash(hash)
-		if err != nil {
-			return a, err
-		}
-		if t.Kind == spki.Ed25519 {
-			return a, errors.New("an ed25519 key hashes by itself")
-		}
-		if a, err = spki.DefaultAlgorithm(t, h); err != nil {
-			return a, err
-		}
+	if t.Kind == spki.Ed25519 {
+		return spki.SignatureAlgorithm{}, errors.New("an ed25519 key hashes by itself")
 	}
+	return spki.DefaultAlgorithm(t, h)
+}
+
+func withScheme(a spki.SignatureAlgorithm, t spki.KeyType, scheme string) (spki.SignatureAlgorithm, error) {
 	switch scheme {
 	case "":
 	case "pss":
 		if t.Kind != spki.RSA && t.Kind != spki.RSAPSS {
-			return a, fmt.Errorf("scheme pss does not fit a key of type %v", t)
+			return a, fmt.Errorf("pss does not fit a key of type %v", t)
 		}
 		a.Scheme, a.SaltLength = spki.PSS, a.Hash.Size()
 	case "pkcs1v15":
 		if t.Kind != spki.RSA {
-			return a, fmt.Errorf("scheme pkcs1v15 does not fit a key of type %v", t)
+			return a, fmt.Errorf("pkcs1v15 does not fit a key of type %v", t)
 		}
 	default:
-		return a, fmt.Errorf("scheme %q is unknown: use pkcs1v15 or pss", scheme)
+		return a, fmt.Errorf("%q is unknown: use pkcs1v15 or pss", scheme)
 	}
 	return a, nil
 }
@@ -435,7 +466,7 @@ func (l *loader) uefi() error {
 		if !ok {
 			return l.doc.fail("uefi.variables", fmt.Errorf("%s is missing", name))
 		}
-		v := &Variable{Name: name}
+		v := &Variable{Name: name, Files: vc.Files}
 		var err error
 		if v.Variable, err = uefi.SecureBootVariable(name); err != nil {
 			return l.doc.fail("uefi.variables."+name, err)
@@ -445,6 +476,9 @@ func (l *loader) uefi() error {
 			e := l.plan.byName[cert]
 			if e == nil {
 				return l.doc.fail(key+".certificates", fmt.Errorf("%q is not an entry of this plan", cert))
+			}
+			if slices.Contains(v.Certificates, e) {
+				return l.doc.fail(key+".certificates", fmt.Errorf("%q stands twice", cert))
 			}
 			err := uefi.CheckKeyType(e.KeyType)
 			if err == nil {
@@ -458,19 +492,17 @@ func (l *loader) uefi() error {
 		if len(v.Certificates) == 0 {
 			return l.doc.fail(key+".certificates", errors.New("empty"))
 		}
+		if name == "PK" && len(v.Certificates) > 1 {
+			return l.doc.fail(key+".certificates", errors.New("PK holds one certificate (UEFI 2.10, Section 32.3.1)"))
+		}
+		if err := l.vendorFiles(name, vc.Files); err != nil {
+			return err
+		}
 		v.Signer = l.plan.byName[vc.Signer]
 		if v.Signer == nil {
 			return l.doc.fail(key+".signer", fmt.Errorf("%q is not an entry of this plan", vc.Signer))
 		}
-		// PK is signed by itself, KEK by PK, db by PK or a KEK (UEFI 2.10, Section 32.3).
-		allowed := slices.Clone(v.Certificates)
-		if len(u.Variables) > 0 {
-			allowed = nil
-			for _, before := range u.Variables {
-				allowed = append(allowed, before.Certificates...)
-			}
-		}
-		if !slices.Contains(allowed, v.Signer) {
+		if !slices.Contains(allowedSigners(u.Variables, v), v.Signer) {
 			return l.doc.fail(key+".signer", fmt.Errorf("firmware takes an update of %s only from a key that it has enrolled before, not from %q", name, vc.Signer))
 		}
 		u.Variables = append(u.Variables, v)
@@ -481,7 +513,7 @@ func (l *loader) uefi() error {
 		}
 	}
 	l.plan.UEFI = u
-	return nil
+	return l.platforms()
 }
 
 // order links issuers and sorts entries so that issuers come first, otherwise in
@@ -501,17 +533,50 @@ func (l *loader) order() error {
 		}
 	}
 	slices.SortStableFunc(l.plan.Entries, func(a, b *Entry) int { return a.rank() - b.rank() })
-	seen := map[string]*Entry{}
+	l.taken = claims{}
+	l.taken.claim(FileName, "the plan")
 	for _, e := range l.plan.Entries {
 		if e.Kind == Anchor {
 			continue
 		}
-		if o := seen[e.Key.String()]; o != nil {
-			return l.doc.fail(e.key+".place", fmt.Errorf("%s is the place of %s too", e.Key, o.key))
+		place := e.Key.String()
+		if e.Key.Scheme == keys.SchemeFile {
+			place = e.Key.Path
 		}
-		seen[e.Key.String()] = e
+		if isStore(place) {
+			return l.doc.fail(e.key+".place", fmt.Errorf("%s is a place of the store", e.Key))
+		}
+		if o := l.taken.claim(place, e.key); o != "" {
+			return l.doc.fail(e.key+".place", fmt.Errorf("%s is the place of %s too, or one lies below the other", e.Key, o))
+		}
 	}
 	return nil
+}
+
+// claims says who has a path: a file, or a directory that a file makes of it.
+type claims map[string]string
+
+// claim takes a path for who, or returns who has it already.
+func (c claims) claim(file, who string) string {
+	if o := c[file]; o != "" {
+		return o
+	}
+	c[file] = who
+	for dir := path.Dir(file); dir != "." && dir != "/"; dir = path.Dir(dir) {
+		if o := c[dir+"/"]; o == "" {
+			if o := c[dir]; o != "" {
+				return o
+			}
+			c[dir], c[dir+"/"] = who, "a directory"
+		}
+	}
+	return ""
+}
+
+// isStore reports whether a path is the store's, or of one of its journals.
+func isStore(file string) bool {
+	top, _, _ := strings.Cut(file, "/")
+	return strings.HasPrefix(top, StoreName)
 }
 
 // rank is the depth below the root; twins and platform keys come after all.
@@ -561,12 +626,15 @@ func (l *loader) limits() error {
 		}
 	}
 	// Two CAs with one name would make chains ambiguous.
-	for i, a := range l.plan.Entries {
-		for _, b := range l.plan.Entries[:i] {
-			if a.Kind != Anchor && b.Kind != Anchor && a.Profile.CA() && b.Profile.CA() && a.Subject.Equal(b.Subject) {
-				return l.doc.fail(a.key+".subject", fmt.Errorf("%s is the subject of %s too", a.Subject, b.key))
-			}
+	subjects := map[string]*Entry{}
+	for _, a := range l.plan.Entries {
+		if a.Kind == Anchor || !a.Profile.CA() {
+			continue
 		}
+		if b := subjects[a.Subject.Canonical()]; b != nil {
+			return l.doc.fail(a.key+".subject", fmt.Errorf("%s is the subject of %s too", a.Subject, b.key))
+		}
+		subjects[a.Subject.Canonical()] = a
 	}
 	return nil
 }
@@ -632,9 +700,14 @@ func (l *loader) publish() error {
 		fail := func(err error) error {
 			return &Error{File: l.doc.file, Line: l.doc.publishLine(file), Key: key, Err: err}
 		}
-		if path.Clean(file) != file || path.IsAbs(file) || strings.HasPrefix(file, "..") || strings.HasPrefix(path.Base(file), ".") ||
-			file == FileName || strings.HasPrefix(file, StoreName) || strings.ContainsAny(file, "\\\x00\n") {
-			return fail(fmt.Errorf("%q is not a path inside the PKI directory", file))
+		if err := checkInside(file); err != nil {
+			return fail(err)
+		}
+		if o := l.taken.claim(file, key); o != "" {
+			return fail(fmt.Errorf("is the place of %s too, or one lies below the other", o))
+		}
+		if c.Variable != "" && c.As != string(FormESL) && c.As != string(FormAuth) {
+			return fail(errors.New("variable: only what is published as esl or auth has one"))
 		}
 		p := Published{File: file, Form: Form(c.As)}
 		switch p.Form {
@@ -657,18 +730,31 @@ func (l *loader) publish() error {
 			if c.Of != "" && p.Form == FormESL && c.Variable == "" {
 				p.Entry = l.plan.byName[c.Of]
 			}
+			if p.Entry != nil {
+				if err := uefi.CheckKeyType(p.Entry.KeyType); err != nil {
+					return fail(fmt.Errorf("of: %s: %w", c.Of, err))
+				}
+			}
 			if l.plan.UEFI == nil || (p.Variable == nil) == (p.Entry == nil) {
 				return fail(errors.New("needs variable: PK, KEK or db (as esl also of: an entry), and a uefi section"))
 			}
 		default:
 			return fail(fmt.Errorf("as: %q is unknown", c.As))
 		}
-		for _, e := range l.plan.Entries {
-			if e.Key.Scheme == keys.SchemeFile && e.Key.Path == file {
-				return fail(fmt.Errorf("is where the key of %s lives", e.key))
-			}
-		}
 		l.plan.Published = append(l.plan.Published, p)
+	}
+	return l.platformFiles()
+}
+
+// checkInside refuses what is not a plain path inside the PKI directory.
+func checkInside(file string) error {
+	for segment := range strings.SplitSeq(file, "/") {
+		if segment == "" || segment[0] == '.' || strings.ContainsFunc(segment, func(r rune) bool { return r == '\\' || !unicode.IsPrint(r) }) {
+			return fmt.Errorf("%q is not a path inside the PKI directory", file)
+		}
+	}
+	if isStore(file) {
+		return fmt.Errorf("%q is a place of the store", file)
 	}
 	return nil
 }

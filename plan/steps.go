@@ -17,8 +17,10 @@ import (
 // reads it.
 type Inventory struct {
 	Certificates map[string]*ca.Certificate // the newest by entry name
-	Variables    map[string]SignedVariable  // the newest by variable name
-	Owner        string                     // GUID of UEFI entries; "" if not drawn yet
+	Variables    map[string]SignedVariable  // by Variable.ID, the newest that the plan asked for
+	Updates      map[string]VariableRecord  // by Variable.ID, with dbx and what was signed beside the plan
+	Owners       map[string]string          // by platform, GUIDs of UEFI entries; "" if not drawn yet
+	Vendors      map[string]VendorFile      // by path
 	Keys         map[string]KeyFile         // by entry name, those that are at their URI
 	Files        map[string]File            // published files that exist
 }
@@ -67,7 +69,7 @@ func (s Step) Name() string {
 	case s.Entry != nil:
 		return s.Entry.Name
 	case s.Variable != nil:
-		return s.Variable.Name
+		return s.Variable.ID()
 	default:
 		return s.Published.File
 	}
@@ -107,11 +109,12 @@ type Demand struct {
 // is pure. It returns an error where no step can help: a lost key, or a change
 // that would need a new key.
 func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
-	withUEFI := p.wantsUEFI(have, demand)
+	withBase := p.wantsUEFI(have, demand)
+	wanted := func(platform string) bool { return platform != "" || withBase }
 	var generate, issue, sign, publish []Step
 	pending := map[*Entry]bool{}
 	for _, e := range p.Entries {
-		if e.Kind == PlatformKey && !withUEFI {
+		if e.Kind == PlatformKey && !wanted(e.Platform) {
 			continue
 		}
 		cert := have.Certificates[e.Name]
@@ -144,8 +147,11 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 		}
 	}
 	pendingVariables := map[*Variable]bool{}
-	if withUEFI {
-		for _, v := range p.UEFI.Variables {
+	if p.UEFI != nil {
+		for _, v := range p.UEFI.All() {
+			if !wanted(v.Platform) {
+				continue
+			}
 			reason, err := p.variableDrift(v, have, pending)
 			if err != nil {
 				return nil, err
@@ -154,7 +160,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 				continue
 			}
 			if have.lacksKey(v.Signer) {
-				return nil, missingKey(v.Signer, "to sign the variable "+v.Name)
+				return nil, missingKey(v.Signer, "to sign the variable "+v.ID())
 			}
 			sign = append(sign, Step{Kind: SignVariable, Variable: v, Reason: reason})
 			pendingVariables[v] = true
@@ -162,7 +168,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 	}
 	for i := range p.Published {
 		f := &p.Published[i]
-		if f.UEFI() && !withUEFI {
+		if f.UEFI() && !wanted(f.platform()) {
 			continue
 		}
 		reason, err := p.fileDrift(f, have, pending, pendingVariables)
@@ -176,14 +182,14 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 	return slices.Concat(generate, issue, sign, publish), nil
 }
 
-// wantsUEFI reports whether the UEFI part should be there. Once begun, it is
-// part of the PKI.
+// wantsUEFI reports whether the base set of the UEFI part should be there. Once
+// begun, it is part of the PKI. The sets of platforms always are.
 func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
 	if p.UEFI == nil || p.UEFI.Create == "never" {
 		return false
 	}
 	for _, e := range p.Entries {
-		if e.Kind == PlatformKey && have.Certificates[e.Name] != nil {
+		if e.Kind == PlatformKey && e.Platform == "" && have.Certificates[e.Name] != nil {
 			return true
 		}
 	}
@@ -192,7 +198,7 @@ func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
 
 // lacksKey reports whether the entry has a certificate, but its key is not here.
 func (have Inventory) lacksKey(e *Entry) bool {
-	_, ok := have.Keys[e.Name]
+	_, ok := have.Keys[e.KeyOwner().Name]
 	return have.Certificates[e.Name] != nil && !ok
 }
 
@@ -219,7 +225,10 @@ func (e *Entry) drift(cert *ca.Certificate) (string, error) {
 // variableDrift returns why a variable must be signed again: "" the first time,
 // "-" not at all.
 func (p *Plan) variableDrift(v *Variable, have Inventory, pending map[*Entry]bool) (string, error) {
-	signed, ok := have.Variables[v.Name]
+	if _, err := v.vendors(have); err != nil {
+		return "", err
+	}
+	signed, ok := have.Variables[v.ID()]
 	if !ok {
 		return "", nil
 	}
@@ -231,7 +240,7 @@ func (p *Plan) variableDrift(v *Variable, have Inventory, pending map[*Entry]boo
 	if pending[v.Signer] {
 		return "the certificate of " + v.Signer.Name + " is new", nil
 	}
-	want, err := v.database(have.Certificates, have.Owner)
+	want, err := v.database(have)
 	if err != nil {
 		return "", err
 	}
@@ -248,12 +257,19 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 		return "", nil
 	}
 	for _, e := range f.sources() {
+		// A file from before its first certificate is not ours to replace.
+		if pending[e] && have.Certificates[e.Name] == nil {
+			return "", fmt.Errorf("%s is there, but no certificate of %s is on record: it was made elsewhere, or %s was lost. Restore that, or take the file away", f.File, e.Name, StoreName)
+		}
 		if pending[e] {
 			return "the certificate of " + e.Name + " is new", nil
 		}
 	}
 	if f.Variable != nil && variables[f.Variable] {
 		return "the variable is new", nil
+	}
+	if f.Form == FormESL && have.Owners[f.platform()] == "" {
+		return "it differs from the record", nil // the owner is drawn with the first variable
 	}
 	want, err := f.render(have)
 	if err != nil {
@@ -273,8 +289,11 @@ func (f *Published) sources() []*Entry {
 	switch {
 	case f.Variable != nil:
 		return f.Variable.Certificates
-	case f.Form == FormChain || f.Form == FormChainWithoutRoot:
+	case f.Form == FormChain:
 		return f.Entry.Chain()
+	case f.Form == FormChainWithoutRoot:
+		chain := f.Entry.Chain()
+		return chain[:max(1, len(chain)-1)]
 	default:
 		return []*Entry{f.Entry}
 	}
@@ -300,12 +319,7 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 		certs = append(certs, c)
 	}
 	switch f.Form {
-	case FormCertificate, FormChain:
-		return ca.MarshalPEM(certs...), nil
-	case FormChainWithoutRoot:
-		if len(certs) > 1 {
-			certs = certs[:len(certs)-1]
-		}
+	case FormCertificate, FormChain, FormChainWithoutRoot:
 		return ca.MarshalPEM(certs...), nil
 	case FormDER:
 		return certs[0].Raw, nil
@@ -317,13 +331,13 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 		return append(bytes.Clone(key.Content), ca.MarshalPEM(certs...)...), nil
 	case FormESL:
 		if f.Variable == nil {
-			return signatureList(certs, have.Owner)
+			return signatureList(certs, have.Owners[f.platform()])
 		}
-		return f.Variable.database(have.Certificates, have.Owner)
+		return f.Variable.database(have)
 	case FormAuth:
-		signed, ok := have.Variables[f.Variable.Name]
+		signed, ok := have.Variables[f.Variable.ID()]
 		if !ok {
-			return nil, fmt.Errorf("%s: the store has no signed variable %s", f.File, f.Variable.Name)
+			return nil, fmt.Errorf("%s: the store has no signed variable %s", f.File, f.Variable.ID())
 		}
 		return signed.Raw, nil
 	default:
@@ -331,17 +345,22 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 	}
 }
 
-// database returns the content of the variable.
-func (v *Variable) database(certs map[string]*ca.Certificate, owner string) ([]byte, error) {
+// database returns the content of the variable: our certificates, then those of
+// vendors.
+func (v *Variable) database(have Inventory) ([]byte, error) {
 	var list []*ca.Certificate
 	for _, e := range v.Certificates {
-		c := certs[e.Name]
+		c := have.Certificates[e.Name]
 		if c == nil {
-			return nil, fmt.Errorf("variable %s: the store has no certificate of %s", v.Name, e.Name)
+			return nil, fmt.Errorf("variable %s: the store has no certificate of %s", v.ID(), e.Name)
 		}
 		list = append(list, c)
 	}
-	return signatureList(list, owner)
+	vendors, err := v.vendors(have)
+	if err != nil {
+		return nil, err
+	}
+	return signatureList(append(list, vendors...), have.Owners[v.Platform])
 }
 
 func signatureList(certs []*ca.Certificate, owner string) ([]byte, error) {

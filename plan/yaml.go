@@ -4,18 +4,25 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
 
 // Limits on pki.yaml: no plan of a real deployment comes near them.
 const (
-	maxFile    = 1 << 20 // octets
-	maxNesting = 32
+	maxFile    = 256 << 10 // octets
+	maxNesting = 32        // flow brackets within each other
+	maxColumn  = 128       // where a key or a list entry may begin
+	maxKeys    = 4096      // in one mapping or list: the parser's time grows with the square
 )
 
 // Error is what is wrong in a plan, with the place where it stands.
@@ -32,12 +39,25 @@ func (e *Error) Error() string {
 		place = fmt.Sprintf("%s:%d", e.File, e.Line)
 	}
 	if e.Key == "" {
-		return fmt.Sprintf("%s: %v", place, e.Err)
+		return fmt.Sprintf("%s: %s", place, shorten(e.Err.Error()))
 	}
-	return fmt.Sprintf("%s: %s: %v", place, e.Key, e.Err)
+	key := shorten(e.Key)
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		key = strconv.Quote(key) // keys are the file's, and may hold anything
+	}
+	return fmt.Sprintf("%s: %s: %s", place, key, shorten(e.Err.Error()))
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// shorten keeps what a file says from filling the terminal.
+func shorten(s string) string {
+	const limit = 400
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}
 
 // document is a YAML file whose keys know their lines.
 type document struct {
@@ -46,21 +66,23 @@ type document struct {
 }
 
 // decodeStrict reads one YAML document into out: an unknown key, a duplicate,
-// an anchor, an alias or a second document is an error. Aliases are refused
-// because a few of them grow to gigabytes; nesting is counted before the parser
-// sees the file, since its depth is that of the parser's recursion.
+// an anchor, an alias or a second document is an error, as is a scalar that YAML
+// would rewrite.
 func decodeStrict(file string, data []byte, out any) (*document, error) {
 	d := &document{file: file}
 	if len(data) > maxFile {
 		return nil, d.fail("", fmt.Errorf("file of %d octets is larger than %d", len(data), maxFile))
 	}
-	if bytes.IndexByte(data, 0) >= 0 {
-		return nil, d.fail("", errors.New("holds a NUL octet"))
+	if !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
+		return nil, d.fail("", errors.New("is not a text in UTF-8"))
 	}
-	if line := tooDeep(data); line > 0 {
-		return nil, &Error{File: file, Line: line, Err: fmt.Errorf("nested deeper than %d", maxNesting)}
+	// 1. The lexer doesn't recurse, all that follows does: so look at the tokens
+	// before the parser sees them.
+	tokens := lexer.Tokenize(strings.TrimPrefix(string(data), "\ufeff"))
+	if err := d.checkTokens(tokens); err != nil {
+		return nil, err
 	}
-	parsed, err := parser.ParseBytes(data, 0)
+	parsed, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return nil, d.syntax(err)
 	}
@@ -68,55 +90,87 @@ func decodeStrict(file string, data []byte, out any) (*document, error) {
 		return nil, d.fail("", errors.New("must hold exactly one YAML document"))
 	}
 	d.root = parsed.Docs[0].Body
-	v := &aliasFinder{}
+	// 2. Scalars.
+	v := &scalarChecker{}
 	ast.Walk(v, d.root)
 	if v.found != nil {
-		return nil, &Error{File: file, Line: v.found.GetToken().Position.Line, Err: errors.New("anchors, aliases, tags and merge keys are not used in a plan: write the value out")}
+		tk := v.found.GetToken()
+		return nil, &Error{File: file, Line: tk.Position.Line, Key: keyAt(d.root, tk), Err: fmt.Errorf("%s is a number to YAML, which would rewrite it: put it in quotes", tk.Value)}
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict(), yaml.DisallowUnknownField()).Decode(out); err != nil {
+	if err := yaml.NodeToValue(d.root, out, yaml.Strict()); err != nil {
 		return nil, d.syntax(err)
 	}
 	return d, nil
 }
 
-// tooDeep returns the first line that nests deeper than maxNesting, or 0. It
-// counts what can nest without more indentation: flow brackets, and "- ", "? "
-// in one line. It need not be exact, only never too low.
-func tooDeep(data []byte) int {
-	flow := 0
-	for i, line := range bytes.Split(data, []byte("\n")) {
-		indent := len(line) - len(bytes.TrimLeft(line, " \t"))
-		nested := bytes.Count(line, []byte("- ")) + bytes.Count(line, []byte("? "))
-		if text := bytes.TrimSpace(line); len(text) > 0 && text[0] == '#' {
-			continue
+// checkTokens refuses what a plan doesn't use and what would make the parser
+// recurse without end. Aliases are refused because a few of them grow to
+// gigabytes. Blocks nest by indentation alone, so that a bound on the column
+// bounds them too.
+func (d *document) checkTokens(tokens token.Tokens) error {
+	flow, documents := 0, 0
+	var keys [maxColumn + 1]int // of the mapping or list that begins at this column
+	count := func(column int) string {
+		clear(keys[column+1:])
+		if keys[column]++; keys[column] > maxKeys {
+			return fmt.Sprintf("more than %d keys or list entries below each other", maxKeys)
 		}
-		for _, c := range line {
-			switch c {
-			case '[', '{':
-				flow++
-			case ']', '}':
-				flow = max(0, flow-1)
+		return ""
+	}
+	for _, tk := range tokens {
+		bad := ""
+		switch tk.Type {
+		case token.AnchorType, token.AliasType, token.TagType, token.MergeKeyType, token.DirectiveType:
+			bad = "anchors, aliases, tags, directives and merge keys are not used in a plan: write the value out"
+		case token.DocumentHeaderType:
+			if documents++; documents > 1 || tk.Prev != nil && tk.Prev.Type != token.CommentType {
+				bad = "must hold exactly one YAML document"
 			}
-			if flow > maxNesting {
-				return i + 1
+		case token.SequenceStartType, token.MappingStartType:
+			if flow++; flow > maxNesting {
+				bad = fmt.Sprintf("nested deeper than %d", maxNesting)
 			}
+		case token.SequenceEndType, token.MappingEndType:
+			flow--
+		case token.MappingKeyType:
+			bad = `keys that begin with "?" are not used in a plan`
+		case token.SequenceEntryType:
+			if tk.Position.Column > maxColumn {
+				bad = fmt.Sprintf("indented by more than %d", maxColumn)
+				break
+			}
+			bad = count(max(tk.Position.Column, 0))
+		case token.MappingValueType:
+			if flow > 0 {
+				break
+			}
+			if tk.Prev == nil || tk.Prev.Position.Column > maxColumn {
+				bad = fmt.Sprintf("indented by more than %d", maxColumn)
+				break
+			}
+			bad = count(max(tk.Prev.Position.Column, 0))
 		}
-		if indent > 4*maxNesting || nested > maxNesting {
-			return i + 1
+		if bad != "" {
+			return &Error{File: d.file, Line: tk.Position.Line, Err: errors.New(bad)}
 		}
 	}
-	return 0
+	return nil
 }
 
-type aliasFinder struct{ found ast.Node }
+// scalarChecker finds a plain scalar that is another text after YAML has read it
+// as a number: "1.30" would become the OID 1.3, and "0500" the DER of 320.
+type scalarChecker struct{ found ast.Node }
 
-func (v *aliasFinder) Visit(n ast.Node) ast.Visitor {
-	switch n.Type() {
-	case ast.AnchorType, ast.AliasType, ast.TagType, ast.MergeKeyType:
-		if v.found == nil {
-			v.found = n
-		}
-		return nil
+func (v *scalarChecker) Visit(n ast.Node) ast.Visitor {
+	bad := false
+	switch n := n.(type) {
+	case *ast.IntegerNode:
+		bad = fmt.Sprint(n.Value) != n.Token.Value
+	case *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		bad = true
+	}
+	if bad && v.found == nil {
+		v.found = n
 	}
 	return v
 }
@@ -128,9 +182,16 @@ func (d *document) fail(key string, err error) error {
 }
 
 func (d *document) line(key string) int {
-	node, line := d.root, 0
+	line, _ := d.find(key)
+	return line
+}
+
+// find returns the line of a key, or of the nearest one above it, and whether the
+// key itself is there.
+func (d *document) find(key string) (line int, ok bool) {
+	node := d.root
 	if key == "" || node == nil {
-		return 0
+		return 0, false
 	}
 	for _, part := range strings.Split(key, ".") {
 		found := false
@@ -141,10 +202,10 @@ func (d *document) line(key string) int {
 			}
 		}
 		if !found {
-			break
+			return line, false
 		}
 	}
-	return line
+	return line, true
 }
 
 // keys returns the keys of a mapping in the order of the file.
@@ -186,20 +247,70 @@ func keyOf(v *ast.MappingValueNode) string {
 func (d *document) syntax(err error) error {
 	e := &Error{File: d.file, Err: err}
 	var y yaml.Error
-	if errors.As(err, &y) {
-		if tk := y.GetToken(); tk != nil {
-			e.Line = tk.Position.Line
-			e.Key = lineKey(tk)
+	if !errors.As(err, &y) {
+		return e
+	}
+	e.Err = errors.New(y.GetMessage())
+	if tk := y.GetToken(); tk != nil {
+		e.Line = tk.Position.Line
+		if e.Key = keyAt(d.root, tk); e.Key == "" && tk.Next != nil && tk.Next.Type == token.MappingValueType {
+			e.Key = tk.Value // there is no tree yet
 		}
-		e.Err = errors.New(y.GetMessage())
+	}
+	// The library speaks of Go's types.
+	var wrong *yaml.TypeError
+	var overflow *yaml.OverflowError
+	if errors.As(err, &wrong) {
+		e.Err = fmt.Errorf("%s stands where %s should", typeName(wrong.SrcType), typeName(wrong.DstType))
+	} else if errors.As(err, &overflow) {
+		e.Err = fmt.Errorf("%s is out of range", overflow.SrcNum)
 	}
 	return e
 }
 
-// lineKey returns the key at fault if the token is one.
-func lineKey(tk *token.Token) string {
-	if tk.Next != nil && tk.Next.Type == token.MappingValueType {
-		return tk.Value
+func typeName(t reflect.Type) string {
+	if t == nil {
+		return "nothing"
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return typeName(t.Elem())
+	case reflect.Map, reflect.Struct:
+		return "a mapping"
+	case reflect.Slice:
+		return "a list"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a whole number"
+	default:
+		return "a string"
+	}
+}
+
+// keyAt returns the path of the key that is, or whose value begins with, a token.
+func keyAt(n ast.Node, tk *token.Token) string {
+	if list, ok := n.(*ast.SequenceNode); ok {
+		for i, v := range list.Values {
+			if below := keyAt(v, tk); below != "" {
+				return fmt.Sprintf("[%d].%s", i, below)
+			}
+			if v.GetToken() == tk {
+				return fmt.Sprintf("[%d]", i)
+			}
+		}
+	}
+	for _, v := range mappingValues(n) {
+		key := keyOf(v)
+		if v.Key.GetToken() == tk {
+			return key
+		}
+		if below := keyAt(v.Value, tk); below != "" {
+			return strings.ReplaceAll(key+"."+below, ".[", "[")
+		}
+		if v.Value.GetToken() == tk {
+			return key
+		}
 	}
 	return ""
 }

@@ -198,7 +198,7 @@ func (s *Session) Anchors(artifact string) []*ca.Certificate {
 		out = append(out, c)
 	}
 	if artifact == "efi" && p.UEFI != nil {
-		for _, v := range p.UEFI.Variables {
+		for _, v := range p.UEFI.All() {
 			if v.Name == "db" {
 				for _, e := range v.Certificates {
 					add(e)

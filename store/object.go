@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
+	"math"
 	"time"
 )
 
@@ -59,6 +61,25 @@ func (db *DB) Object(ctx context.Context, name string) (Object, error) {
 		return Object{}, fmt.Errorf("object %q: %w", name, err)
 	}
 	return objects[0], nil
+}
+
+// Versions yields the versions of an object, newest first, or an error and then
+// no more. It reads them one by one, so that the loop may use the store.
+func (db *DB) Versions(ctx context.Context, name string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		before := int64(math.MaxInt64)
+		for {
+			objects, err := db.objects(ctx, "WHERE o.name = ? AND o.entry < ? ORDER BY o.entry DESC LIMIT 1", name, before)
+			if err != nil {
+				yield(Object{}, fmt.Errorf("versions of object %q: %w", name, err))
+				return
+			}
+			if len(objects) == 0 || !yield(objects[0], nil) {
+				return
+			}
+			before = objects[0].Entry
+		}
+	}
 }
 
 // Objects returns the newest version of each object, in the order of their

@@ -47,7 +47,7 @@ var ErrNotFound = errors.New("not in the store")
 // makes a new one, with mode 0600, which appears under path whole or not at all.
 // It refuses a file that is no store, and one that a newer program wrote.
 func Open(ctx context.Context, path string) (*DB, error) {
-	_, err := os.Stat(path)
+	err := checkFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = create(ctx, path)
 	}
@@ -70,10 +70,23 @@ func Open(ctx context.Context, path string) (*DB, error) {
 // fs.ErrNotExist. After a crash in mid-transaction it may fail until Open has
 // rolled that back.
 func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
-	if _, err := os.Stat(path); err != nil {
+	if err := checkFile(path); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	return open(ctx, path, "ro")
+}
+
+// checkFile refuses what is not a file: SQLite would wait for the other end of a
+// pipe, and its driver doesn't let us interrupt that.
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	return nil
 }
 
 // Close closes the store, after which its directory holds nothing of it but

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -332,6 +333,17 @@ func TestObjects(t *testing.T) {
 	must(t, err)
 	if !reflect.DeepEqual(object, want[1]) {
 		t.Errorf("object:\n%+v, want\n%+v", object, want[1])
+	}
+	var versions []string
+	for o, err := range db.Versions(ctx, "db.auth") {
+		must(t, err)
+		versions = append(versions, string(o.Content))
+	}
+	if !slices.Equal(versions, []string{"new", "old"}) {
+		t.Errorf("versions: %q", versions)
+	}
+	for o, err := range db.Versions(ctx, "KEK.auth") {
+		t.Errorf("a version of an object that is not there: %v, %v", o, err)
 	}
 	must(t, db.Verify(ctx))
 

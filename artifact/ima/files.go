@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"tmpki/internal/tree"
@@ -60,9 +61,13 @@ func prepareFile(path string, key crypto.Signer, certificate *x509.Certificate, 
 	if err != nil {
 		return nil, err
 	}
-	return &tree.Change{
+	change := &tree.Change{
 		Result: tree.Result{Path: path, SHA256: signed.SHA256, Size: signed.Size},
 		Held:   len(signed.Signature),
 		Commit: func() error { return store(path, place, signed.Signature, info) },
-	}, nil
+	}
+	if place == SigFile {
+		change.Dir = filepath.Dir(path)
+	}
+	return change, nil
 }

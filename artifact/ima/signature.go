@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+
+	"tmpki/spki"
 )
 
 // The header of a signature: the type of the attribute, then struct
@@ -15,7 +17,8 @@ const (
 	hashSHA256 = 4 // HASH_ALGO_SHA256
 
 	headerSize = 9
-	maxOctets  = 1024 // of spki.MaxRSABits
+	maxOctets  = spki.MaxRSABits / 8
+	maxSize    = headerSize + maxOctets
 )
 
 // Signature is a parsed signature of version 2, with SHA-256.

@@ -235,6 +235,7 @@ func TestReadOnly(t *testing.T) {
 	} else if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
+	defer os.Chmod(dir, 0o755) // or it can't be removed
 	recorded := false
 	results, err := SignFiles(t.Context(), []string{path}, p.key, p.certificate, tree.Options{Record: func([]tree.Result) error {
 		recorded = true

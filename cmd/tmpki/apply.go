@@ -43,6 +43,7 @@ second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
 			if err != nil {
 				return err
 			}
+			a.notePCR7(signedVariables(steps, true)...)
 			if err := a.printSteps(steps, false); err != nil || len(steps) == 0 {
 				return err
 			}

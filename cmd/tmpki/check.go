@@ -55,10 +55,16 @@ func (a *app) printFindings(dir string, list []plan.Finding, counts map[plan.Lev
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range list {
+		if a.quiet && f.Level != plan.Bad {
+			continue
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", paint(f.Level), f.Name, f.Text)
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if a.quiet {
+		return nil
 	}
 	verdict := "in good health"
 	if counts[plan.Bad] > 0 {

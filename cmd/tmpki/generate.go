@@ -55,10 +55,11 @@ KEYTYPE, PKI_KEY_SIZE or KEY_SIZE is the number of bits of RSA keys.`,
 // wantedKeyType is the argument, or what the environment of the build says: it
 // sets the size for boards whose firmware takes RSA-2048 only. Zero: no matter.
 func wantedKeyType(args []string) (spki.KeyType, error) {
-	text, from := "", ""
+	text, from := "", "KEYTYPE"
 	if len(args) > 1 {
-		text, from = strings.TrimSpace(args[1]), "KEYTYPE"
-	} else {
+		text = strings.TrimSpace(args[1])
+	}
+	if text == "" {
 		for _, name := range []string{"PKI_KEY_SIZE", "KEY_SIZE"} {
 			if size := os.Getenv(name); size != "" {
 				text, from = "rsa:"+size, "$"+name
@@ -91,6 +92,7 @@ func (a *app) printOutcome(dir string, out *plan.Outcome, took time.Duration) er
 			fmt.Fprintf(os.Stderr, "tmpki: %s: %s: %s\n", f.Level, f.Name, f.Text)
 		}
 	}
+	a.notePCR7(signedVariables(out.Steps, false)...)
 	switch {
 	case out.Adopted && len(out.Derived) == 0:
 		a.printf("%s: a PKI that was made elsewhere, checked; nothing to do\n", dir)

@@ -13,6 +13,20 @@ import (
 	"tmpki/plan"
 )
 
+// noRelease refuses a directory with a PKI in it that was made elsewhere: with a
+// plan beside it, apply would be asked to make another in its place.
+func noRelease(dir string, p *plan.Plan) error {
+	if _, err := os.Lstat(filepath.Join(dir, plan.FileName)); err == nil {
+		return nil // told below
+	}
+	for _, f := range p.Published {
+		if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(f.File))); err == nil {
+			return fmt.Errorf("%s holds %s: a plan doesn't fit into a release PKI that was made elsewhere; name a new directory", dir, f.File)
+		}
+	}
+	return nil
+}
+
 func (a *app) initCmd() *cobra.Command {
 	var name, place string
 	cmd := &cobra.Command{
@@ -33,7 +47,11 @@ and let "tmpki apply DIR" make it so. An existing plan is never overwritten.`,
 				return &usageError{err}
 			}
 			path := filepath.Join(dir, plan.FileName)
-			if _, err := plan.Load(path, text); err != nil {
+			p, err := plan.Load(path, text)
+			if err != nil {
+				return err
+			}
+			if err := noRelease(dir, p); err != nil {
 				return err
 			}
 			if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tmpki/ca"
 	"tmpki/plan"
 	"tmpki/store"
 )
@@ -49,7 +50,7 @@ SHA-256 without the signature, in hexadecimal, or the beginning of it.`,
 			}
 			w := tabwriter.NewWriter(a.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, e := range list {
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Local().Format(time.DateTime), e.Actor, e.Kind, printable(e.Name), logDetail(e))
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Local().Format(time.DateTime), e.Actor, e.Kind, ca.Printable(e.Name), logDetail(e))
 			}
 			return w.Flush()
 		},
@@ -88,21 +89,12 @@ func readLog(cmd *cobra.Command, dir string, keep func(store.Entry) bool) ([]sto
 func logDetail(e store.Entry) string {
 	switch e.Kind {
 	case store.KindIssue:
-		return fmt.Sprintf("by %s, serial %s", e.Issuer, strings.ToUpper(e.Serial))
+		return fmt.Sprintf("by %s, serial %s", e.Issuer, e.Serial)
 	case store.KindSign:
 		return fmt.Sprintf("%s by %s, SHA-256 %s", e.Detail["artifact"], e.Detail["signer"], e.SHA256)
 	case store.KindSetting:
-		return printable(e.Detail["value"])
+		return ca.Printable(e.Detail["value"])
 	default:
 		return fmt.Sprintf("%s by %s, SHA-256 %s", e.Detail["kind"], e.Detail["signer"], e.SHA256)
 	}
-}
-
-// printable makes text from a file name or a record safe for a terminal.
-func printable(s string) string {
-	quoted := fmt.Sprintf("%+q", s)
-	if quoted == `"`+s+`"` {
-		return s
-	}
-	return quoted
 }

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -41,6 +42,9 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// The second signal ends a program that doesn't get to hear of the first, such
+	// as one that asks for a passphrase.
+	context.AfterFunc(ctx, stop)
 	root := newRoot()
 	root.cmd.SetArgs(arguments())
 	err := root.cmd.ExecuteContext(ctx)
@@ -101,7 +105,10 @@ func (a *app) report(err error) int {
 // hint is a way out that the error itself doesn't tell.
 func (a *app) hint(err error) string {
 	var usage *usageError
+	var file *fs.PathError
 	switch {
+	case errors.As(err, &file) && filepath.Base(file.Path) == plan.FileName && errors.Is(err, fs.ErrNotExist):
+		return "tmpki init writes a plan, tmpki generate makes a development PKI"
 	case errors.As(err, &usage):
 		return fmt.Sprintf("%q tells how to call it", "tmpki help")
 	case errors.Is(err, keys.ErrPassphraseNeeded), errors.Is(err, keys.ErrPassphraseWrong):

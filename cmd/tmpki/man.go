@@ -16,7 +16,15 @@ func (a *app) manCmd() *cobra.Command {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
 			}
-			return doc.GenManTree(a.cmd, &doc.GenManHeader{Title: "TMPKI", Section: "1", Source: "tmpki"}, args[0])
+			// The date on the pages is $SOURCE_DATE_EPOCH, if set.
+			if err := doc.GenManTree(a.cmd, &doc.GenManHeader{Section: "1", Source: "tmpki"}, args[0]); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]string{"directory": args[0]})
+			}
+			a.printf("%s: manual pages, to be read with man -l FILE\n", args[0])
+			return nil
 		},
 	}
 }

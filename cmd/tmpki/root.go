@@ -55,7 +55,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 	}
 	a.cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	a.cmd.AddCommand(a.initCmd(), a.applyCmd(), a.generateCmd(), a.checkCmd(), a.showCmd(), a.treeCmd(),
-		a.signCmd(), a.verifyCmd(), a.guestosCmd(), a.verityCmd(), a.logCmd(), a.signConfigDropInCmd(), a.manCmd())
+		a.signCmd(), a.verifyCmd(), a.uefiCmd(), a.guestosCmd(), a.verityCmd(), a.logCmd(), a.signConfigDropInCmd(), a.manCmd())
 	a.cmd.Version = version
 	return a
 }
@@ -127,6 +127,7 @@ func (a *app) options(out io.Writer) plan.Options {
 	return plan.Options{
 		Actor: actor(),
 		Now:   time.Now,
+		Warn:  a.warn,
 		Waiting: func() {
 			if !a.quiet {
 				fmt.Fprintln(out, "tmpki: another process works on this directory: waiting")

@@ -62,7 +62,7 @@ func newEntryFacts(d *plan.Drawing, n *plan.Node) *entryFacts {
 		f.TwinOf = n.TwinOf.Name
 	}
 	for _, v := range d.VariablesOf(n) {
-		f.Variables = append(f.Variables, v.Name)
+		f.Variables = append(f.Variables, v.ID())
 	}
 	for _, p := range d.Files(n) {
 		f.Published = append(f.Published, publishedFile{ca.Printable(p.File), string(p.Form)})

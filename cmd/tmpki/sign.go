@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tmpki/ca"
 	"tmpki/signing"
 )
 
@@ -101,8 +102,8 @@ func (a *app) signEach(files []string, kind string, sign func(file string) (*sig
 		if signer, failed = sign(f); failed != nil {
 			break
 		}
-		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialOf(signer.Certificate())})
-		a.printf("%s: signed by %s\n", printable(f), signer.Entry.Name)
+		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
+		a.printf("%s: signed by %s\n", ca.Printable(f), signer.Entry.Name)
 	}
 	if a.json {
 		return errors.Join(a.printJSON(list), failed)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tmpki/artifact/ima"
+	"tmpki/ca"
 	"tmpki/internal/tree"
 	"tmpki/signing"
 )
@@ -111,12 +112,12 @@ func (a *app) printTree(kind string, signer *signing.Signer, results []tree.Resu
 	if a.json {
 		list := []signedJSON{}
 		for _, r := range results {
-			list = append(list, signedJSON{r.Path, kind, signer.Entry.Name, serialOf(signer.Certificate())})
+			list = append(list, signedJSON{r.Path, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
 		}
 		return errors.Join(a.printJSON(list), failed)
 	}
 	for _, r := range results {
-		a.printf("%s: signed by %s\n", printable(r.Path), signer.Entry.Name)
+		a.printf("%s: signed by %s\n", ca.Printable(r.Path), signer.Entry.Name)
 	}
 	return failed
 }

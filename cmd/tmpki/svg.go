@@ -113,7 +113,7 @@ func drawingSummary(d *plan.Drawing) string {
 		for _, n := range v.Certificates {
 			names = append(names, n.Name)
 		}
-		parts = append(parts, fmt.Sprintf("UEFI variable %s with %s, signed by %s, %s", v.Name, strings.Join(names, " and "), v.Signer.Name, v.State))
+		parts = append(parts, fmt.Sprintf("UEFI variable %s with %s, signed by %s, %s", v.ID(), strings.Join(names, " and "), v.Signer.Name, v.State))
 	}
 	return strings.Join(parts, "; ") + "."
 }
@@ -219,7 +219,7 @@ func (c *svgCanvas) variables(d *plan.Drawing, x, y int) int {
 		if v.State == plan.StatePlanned {
 			remark += ", " + string(v.State)
 		}
-		c.text(&c.boxes, x+gapX, y+22, "n", v.Name)
+		c.text(&c.boxes, x+gapX, y+22, "n", v.ID())
 		c.text(&c.boxes, x+gapX+52, y+22, "s", remark)
 		for j, n := range v.Certificates {
 			c.box(n, x+gapX+j%perRow*(boxWidth+gapX), y+34+j/perRow*(boxHeight+gapX), boxWidth)

@@ -186,7 +186,7 @@ func treeLines(d *plan.Drawing) []treeLine {
 	lines = append(lines, treeLine{}, treeLine{name: "UEFI: PK → KEK → db" + uefiRemark(d)})
 	for i, v := range d.Variables {
 		branch, below := branches("", i == len(d.Variables)-1)
-		l := treeLine{name: branch + "variable " + v.Name, state: v.State, note: "signed by " + v.Signer.Name}
+		l := treeLine{name: branch + "variable " + v.ID(), state: v.State, note: "signed by " + v.Signer.Name}
 		if !v.Signed.IsZero() {
 			l.note += " on " + v.Signed.Local().Format(time.DateOnly)
 		}

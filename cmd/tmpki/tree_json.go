@@ -59,7 +59,7 @@ func newTreeFacts(dir string, d *plan.Drawing) treeFacts {
 	}
 	f.UEFI = &uefiFacts{d.Plan.UEFI.Create, []variableFacts{}}
 	for _, v := range d.Variables {
-		vf := variableFacts{Name: v.Name, Signer: v.Signer.Name, State: string(v.State), Certificates: newNodeFacts(v.Certificates)}
+		vf := variableFacts{Name: v.ID(), Signer: v.Signer.Name, State: string(v.State), Certificates: newNodeFacts(v.Certificates)}
 		if !v.Signed.IsZero() {
 			vf.Signed = &v.Signed
 		}

@@ -13,9 +13,6 @@ import (
 	"tmpki/signing"
 )
 
-// serialOf shows a serial number as OpenSSL does.
-func serialOf(c *ca.Certificate) string { return fmt.Sprintf("%X", c.SerialNumber.Bytes()) }
-
 func (a *app) verifyCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify KIND FILE...",
@@ -105,7 +102,7 @@ func (a *app) verifyEach(files []string, verify func(file string) signing.Verdic
 		v := verify(f)
 		j := verdictJSON{File: f, Accepted: v.Err == nil}
 		if v.Signer != nil {
-			j.Signer, j.Serial = v.Signer.Subject().String(), serialOf(v.Signer)
+			j.Signer, j.Serial = v.Signer.Subject().String(), serialHex(v.Signer.SerialNumber)
 		}
 		for _, c := range v.Chain {
 			j.Chain = append(j.Chain, c.Subject().String())
@@ -136,7 +133,7 @@ func (a *app) printVerdict(v verdictJSON) {
 	if colour(out) {
 		verdict = code + verdict + "\x1b[0m"
 	}
-	a.printf("%s: %s\n", printable(filepath.Base(v.File)), verdict)
+	a.printf("%s: %s\n", ca.Printable(filepath.Base(v.File)), verdict)
 	if v.Reason != "" { // a line for each of several
 		lines := strings.Split(v.Reason, "\n")
 		for i, line := range lines {

@@ -29,15 +29,7 @@ import (
 // comes after the replacement. A process killed between its last two steps
 // leaves a temporary file, which Sweep removes.
 func WriteFile(path string, data []byte, perm os.FileMode) error {
-	s, err := newStage(path)
-	if err != nil {
-		return err
-	}
-	defer s.discard()
-	if err := s.fill(data, perm); err != nil {
-		return err
-	}
-	if err := s.replace(path); err != nil {
+	if err := PlaceFile(path, data, perm); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
@@ -51,18 +43,28 @@ func WriteFile(path string, data []byte, perm os.FileMode) error {
 // process leaves nothing under any name but path. Elsewhere it may leave a
 // temporary file, which Sweep removes.
 func CreateFile(path string, data []byte, perm os.FileMode) error {
-	s, err := newStage(path)
+	s, err := filled(path, data, perm)
 	if err != nil {
 		return err
 	}
 	defer s.discard()
-	if err := s.fill(data, perm); err != nil {
-		return err
-	}
 	if err := s.publish(path); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// filled returns a stage that holds data, with the mode, on the disk.
+func filled(path string, data []byte, perm os.FileMode) (*stage, error) {
+	s, err := newStage(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fill(data, perm); err != nil {
+		s.discard()
+		return nil, err
+	}
+	return s, nil
 }
 
 // newStage makes a file in the directory of path without a name, or under a

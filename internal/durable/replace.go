@@ -11,7 +11,19 @@ import (
 // caller read it.
 var ErrChanged = errors.New("file changed since it was read")
 
-// ReplaceFile is WriteFile for a file that is there, and that the caller has
+// PlaceFile is WriteFile without its last step: until SyncDir, a power cut can
+// bring back what path was before. It is for whoever writes many files into one
+// directory, and then calls SyncDir once.
+func PlaceFile(path string, data []byte, perm os.FileMode) error {
+	s, err := filled(path, data, perm)
+	if err != nil {
+		return err
+	}
+	defer s.discard()
+	return s.replace(path)
+}
+
+// ReplaceFile is PlaceFile for a file that is there, and that the caller has
 // read: old is what os.File.Stat said of it then. The new file keeps its permission
 // bits, owner and group, but not its extended attributes, whose signatures and
 // hashes would be over the old content. Of a hard link, the other names keep
@@ -19,18 +31,12 @@ var ErrChanged = errors.New("file changed since it was read")
 //
 // If path is not that same file any more, as Unchanged tells, the error wraps
 // ErrChanged and path stays as it is.
-//
-// When it returns nil, path is the old file or the new after a power cut, whole;
-// that it is the new, SyncDir makes sure, once for all files of a directory.
 func ReplaceFile(path string, data []byte, old fs.FileInfo) error {
-	s, err := newStage(path)
+	s, err := filled(path, data, old.Mode())
 	if err != nil {
 		return err
 	}
 	defer s.discard()
-	if err := s.fill(data, old.Mode()); err != nil {
-		return err
-	}
 	if err := s.own(old); err != nil {
 		return err
 	}
