@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,13 +39,17 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 		return nil, nil, fmt.Errorf("%s: %w", o.Template, err)
 	}
 	// Whoever can't sign learns it before hours of hashing.
-	if _, err := s.Signer("guestos", o.As, template.GetName()); err != nil {
+	guestOS := cmp.Or(o.Build.Name, template.GetName())
+	if _, err := s.Signer("guestos", o.As, guestOS); err != nil {
 		return nil, nil, err
 	}
-	name := fmt.Sprintf("%s-%d", template.GetName(), o.Build.Version)
+	name := fmt.Sprintf("%s-%d", guestOS, o.Build.Version)
 	final := filepath.Join(o.Out, name)
-	if _, err := os.Lstat(final); !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s exists already: take another version, or remove it", final)
+	conf := final + ".conf"
+	for _, path := range []string{final, conf} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("%s exists already: take another version, or remove it", path)
+		}
 	}
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return nil, nil, err
@@ -67,19 +72,28 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 			return nil, nil, err
 		}
 	}
+	// Signed and recorded first: whatever fails up to here leaves nothing in OUT.
+	signer, files, err := s.signText(built.Text, ConfigOptions{Artifact: "guestos", As: o.As})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.record(ctx, signer, signedConfig("guestos", conf, built.Text)); err != nil {
+		return nil, nil, err
+	}
 	if err := durable.Rename(staging, final); err != nil {
 		return nil, nil, err
 	}
-	conf := filepath.Join(o.Out, built.BaseName+".conf")
-	if err := durable.WriteFile(conf, built.Text, 0o644); err != nil {
-		return nil, nil, err
-	}
-	signer, err := s.SignConfig(ctx, conf, ConfigOptions{Artifact: "guestos", As: o.As})
-	return built, signer, err
+	files = append(signedFiles{{".conf", built.Text}}, files...)
+	return built, signer, files.write(final)
 }
 
-// place links or copies a file.
+// place links or copies a file. Of a symbolic link, as a build's deploy directory
+// is full of, it is the file that the link leads to.
 func place(ctx context.Context, from, to string) error {
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
+	}
 	if err := os.Link(from, to); err == nil {
 		return nil
 	}
