@@ -5,11 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"tmpki/artifact/efi"
@@ -33,13 +36,41 @@ description {
 }
 `
 
-// signingPKI makes a development PKI whose customer side is encrypted.
+// madePKI is a development PKI, in memory: keys take long to make.
+var madePKI = sync.OnceValues(func() (fstest.MapFS, error) {
+	parent, err := os.MkdirTemp("", "tmpki-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(parent)
+	dir := filepath.Join(parent, "pki")
+	o := plan.Options{Actor: "tester", Now: time.Now}
+	if _, err := plan.Generate(context.Background(), dir, spki.KeyType{Kind: spki.RSA, Bits: 2048}, o); err != nil {
+		return nil, err
+	}
+	made := fstest.MapFS{}
+	from := os.DirFS(dir)
+	return made, fs.WalkDir(from, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(from, path)
+		made[path] = &fstest.MapFile{Data: data, Mode: 0o600}
+		return err
+	})
+})
+
+// signingPKI returns a development PKI of the test's own, whose customer side is
+// encrypted.
 func signingPKI(t *testing.T) string {
 	t.Helper()
 	t.Setenv(testPassphrase, "opensesame")
+	made, err := madePKI()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := filepath.Join(t.TempDir(), "pki")
-	o := plan.Options{Actor: "tester", Now: time.Now}
-	if _, err := plan.Generate(context.Background(), dir, spki.KeyType{Kind: spki.RSA, Bits: 2048}, o); err != nil {
+	if err := os.CopyFS(dir, made); err != nil {
 		t.Fatal(err)
 	}
 	return dir
