@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"tmpki/artifact/guestos"
 	"tmpki/internal/durable"
@@ -63,13 +64,21 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 		return nil, nil, err
 	}
 	o.Build.ImageDir, o.Build.HashDir, o.Build.Lines = o.Images, staging, lines
+	start := time.Now()
 	built, err := guestos.Build(ctx, template, o.Build)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, i := range built.Images {
-		if err := place(ctx, filepath.Join(o.Images, i.Name+".img"), filepath.Join(staging, i.Name+".img")); err != nil {
+		image := filepath.Join(o.Images, i.Name+".img")
+		if err := place(ctx, image, filepath.Join(staging, i.Name+".img")); err != nil {
 			return nil, nil, err
+		}
+		// What was hashed must be what was placed.
+		if info, err := os.Stat(image); err != nil {
+			return nil, nil, err
+		} else if info.ModTime().After(start) {
+			return nil, nil, fmt.Errorf("%s changed while it was built: build again when it is finished", image)
 		}
 	}
 	// Signed and recorded first: whatever fails up to here leaves nothing in OUT.
@@ -87,15 +96,16 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 	return built, signer, files.write(final)
 }
 
-// place links or copies a file. Of a symbolic link, as a build's deploy directory
-// is full of, it is the file that the link leads to.
+// place puts a file into a release without reading it again, where that can be: by
+// a clone that shares its blocks, else by a hard link, else by a copy. A hard link
+// is the same file: whoever writes into the image in place, and not by a new file
+// under its name, changes the release, which verify guestos then tells. Of a
+// symbolic link, as a build's deploy directory is full of, it is the file that the
+// link leads to.
 func place(ctx context.Context, from, to string) error {
 	from, err := filepath.EvalSymlinks(from)
 	if err != nil {
 		return err
-	}
-	if err := os.Link(from, to); err == nil {
-		return nil
 	}
 	in, err := os.Open(from)
 	if err != nil {
@@ -107,6 +117,12 @@ func place(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer out.Close()
+	if err := out.Clone(in); err == nil {
+		return out.Commit()
+	}
+	if err := os.Link(from, to); err == nil {
+		return nil
+	}
 	if _, err := io.Copy(out, contextReader{ctx, in}); err != nil {
 		return err
 	}
