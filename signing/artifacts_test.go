@@ -15,6 +15,7 @@ import (
 	"tmpki/artifact/module"
 	"tmpki/ca"
 	"tmpki/cms"
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -232,11 +233,7 @@ func TestEFIPlaces(t *testing.T) {
 func sbverify(t *testing.T, image string, anchor *ca.Certificate) {
 	t.Helper()
 	t.Run("sbverify", func(t *testing.T) {
-		path := tool(t, "sbverify", "sbsigntool")
-		out, err := run(path, "--cert", pemFile(t, t.TempDir(), "db.pem", anchor), image)
-		if err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+		tooltest.Run(t, "sbverify", "--cert", pemFile(t, t.TempDir(), "db.pem", anchor), image)
 	})
 }
 

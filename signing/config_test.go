@@ -17,6 +17,7 @@ import (
 	"tmpki/artifact/guestos"
 	"tmpki/ca"
 	"tmpki/cms"
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -94,20 +95,20 @@ func base(conf string) string { return strings.TrimSuffix(conf, ".conf") }
 func opensslVerifiesConfig(t testing.TB, conf string, isPSS bool, root *ca.Certificate) {
 	t.Helper()
 	dir := t.TempDir()
-	key := write(t, dir, "key.pem", []byte(mustOpenSSL(t, "x509", "-in", base(conf)+".cert", "-noout", "-pubkey")))
+	key := write(t, dir, "key.pem", tooltest.Run(t, "openssl", "x509", "-in", base(conf)+".cert", "-noout", "-pubkey"))
 	args := []string{"dgst", "-sha512", "-verify", key}
 	if isPSS {
 		args = append(args, "-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:64")
 	}
-	mustOpenSSL(t, append(args, "-signature", base(conf)+".sig", conf)...)
+	tooltest.Run(t, "openssl", append(args, "-signature", base(conf)+".sig", conf)...)
 	anchor := pemFile(t, dir, "root.pem", root)
-	mustOpenSSL(t, "verify", "-no_check_time", "-CAfile", anchor, "-untrusted", base(conf)+".cert", base(conf)+".cert")
+	tooltest.Run(t, "openssl", "verify", "-no_check_time", "-CAfile", anchor, "-untrusted", base(conf)+".cert", base(conf)+".cert")
 }
 
 func opensslVerifiesCMS(t testing.TB, file, p7s string, root *ca.Certificate) {
 	t.Helper()
 	anchor := pemFile(t, t.TempDir(), "root.pem", root)
-	mustOpenSSL(t, "cms", "-verify", "-binary", "-inform", "DER", "-in", p7s, "-content", file,
+	tooltest.Run(t, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", p7s, "-content", file,
 		"-CAfile", anchor, "-no_check_time", "-purpose", "any", "-out", os.DevNull)
 }
 
@@ -427,7 +428,7 @@ func cmsRows() []configRow {
 			for _, a := range args {
 				all = append(all, strings.NewReplacer("KEY2", key2, "LEAF2", leaf2).Replace(a))
 			}
-			mustOpenSSL(c, all...)
+			tooltest.Run(c, "openssl", all...)
 			c.p7s = read(c, filepath.Join(dir, "p7s"))
 		}
 	}
@@ -461,7 +462,7 @@ func cmsRows() []configRow {
 		{"nobody signed", func(c *configCase) {
 			dir := c.TempDir()
 			out := filepath.Join(dir, "p7s")
-			mustOpenSSL(c, "crl2pkcs7", "-nocrl", "-certfile", pemFile(c, dir, "leaf", c.chain("ssig_cml")...), "-outform", "DER", "-out", out)
+			tooltest.Run(c, "openssl", "crl2pkcs7", "-nocrl", "-certfile", pemFile(c, dir, "leaf", c.chain("ssig_cml")...), "-outform", "DER", "-out", out)
 			c.p7s = read(c, out)
 		}, "CMS"},
 		{"other hierarchy", func(c *configCase) { c.trust = []*ca.Certificate{c.s.cert(c, "gen_rootca")} }, "no certificate of its issuer"},

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tmpki/artifact/guestos"
+	"tmpki/internal/tooltest"
 )
 
 // template is a GuestOS with an image that gets a hash tree, and one that doesn't.
@@ -90,9 +91,7 @@ func TestBuildGuestOS(t *testing.T) {
 	t.Run("veritysetup", func(t *testing.T) {
 		root := fmt.Sprintf("%x", built.Images[0].Verity.Root)
 		dir := filepath.Join(o.Out, "debos-7")
-		if out, err := run(tool(t, "veritysetup", "cryptsetup-bin"), "verify", filepath.Join(dir, "root.img"), filepath.Join(dir, "root.hash.img"), root); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+		tooltest.Run(t, "veritysetup", "verify", filepath.Join(dir, "root.img"), filepath.Join(dir, "root.hash.img"), root)
 	})
 
 	// The same again gives the same octets.

@@ -16,7 +16,6 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -233,39 +232,6 @@ func unchanged(t testing.TB, dir string, do func()) {
 	}
 }
 
-// tool finds a program, or skips the test; in CI it must be there.
-func tool(t testing.TB, name, debianPackage string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path, err = exec.LookPath("/usr/sbin/" + name)
-	}
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing: apt-get install %s", name, debianPackage)
-		}
-		t.Skipf("%s is missing: apt-get install %s", name, debianPackage)
-	}
-	return path
-}
-
-// openssl runs OpenSSL, and returns what it says.
-func openssl(t testing.TB, args ...string) (string, error) {
-	t.Helper()
-	out, err := exec.Command(tool(t, "openssl", "openssl"), args...).CombinedOutput()
-	return string(out), err
-}
-
-// must runs OpenSSL for what it makes.
-func mustOpenSSL(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := openssl(t, args...)
-	if err != nil {
-		t.Fatalf("openssl %q: %v\n%s", args, err, out)
-	}
-	return out
-}
-
 func read(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -437,12 +403,6 @@ func newEFI(size int) []byte {
 // pemBlock is one block of a PEM file.
 func pemBlock(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// run runs a program, and returns what it says.
-func run(path string, args ...string) (string, error) {
-	out, err := exec.Command(path, args...).CombinedOutput()
-	return string(out), err
 }
 
 // sameSet reports whether two lists hold the same, in any order.
