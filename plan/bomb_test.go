@@ -15,12 +15,12 @@ import (
 
 // What a hostile pki.yaml may cost.
 const (
-	bombTime   = 2 * time.Second // a second on a quiet machine, without -race
+	bombTime   = raceFactor * time.Second
 	bombMemory = 256 << 20
 )
 
 // fill repeats s nearly up to the largest file that is read.
-func fill(s string) string { return strings.Repeat(s, (maxFile-4<<10)/len(s)) }
+func fillFile(s string) string { return strings.Repeat(s, (maxFile-4<<10)/len(s)) }
 
 func bombs() map[string]string {
 	count := func(format string) string {
@@ -57,30 +57,30 @@ func bombs() map[string]string {
 		"complex key":                      "? [a, b]\n: c\n",
 		"over-long file":                   small + strings.Repeat("#\n", maxFile),
 		"staircase":                        staircase,
-		"quoted closing brackets":          "a: " + fill(`["]]",`),
-		"quoted closing brackets in lines": fill("[\"]]\",\n"),
-		"closing brackets behind #":        "a: " + fill("[ # ]\n"),
-		"open lists in lines":              fill("a: [\n"),
-		"open mapping in lines":            "a: {" + fill("b: {\n"),
-		"huge scalar":                      "plan: " + fill("x"),
-		"huge quoted scalar":               `plan: "` + fill("x") + `"`,
-		"huge escaped scalar":              `plan: "` + fill(`\n`) + `"`,
-		"huge block scalar":                "plan: |\n" + fill("  x\n"),
-		"huge folded scalar":               "plan: >\n" + fill("  x\n"),
-		"huge plain scalar in lines":       "plan: x\n" + fill("  x\n"),
-		"huge number":                      "version: " + fill("9"),
-		"huge list":                        "plan: [" + fill("a,") + "]",
-		"huge list in block":               "plan:\n" + fill("- a\n"),
-		"huge list of lists":               "plan: [" + fill("[],") + "]",
+		"quoted closing brackets":          "a: " + fillFile(`["]]",`),
+		"quoted closing brackets in lines": fillFile("[\"]]\",\n"),
+		"closing brackets behind #":        "a: " + fillFile("[ # ]\n"),
+		"open lists in lines":              fillFile("a: [\n"),
+		"open mapping in lines":            "a: {" + fillFile("b: {\n"),
+		"huge scalar":                      "plan: " + fillFile("x"),
+		"huge quoted scalar":               `plan: "` + fillFile("x") + `"`,
+		"huge escaped scalar":              `plan: "` + fillFile(`\n`) + `"`,
+		"huge block scalar":                "plan: |\n" + fillFile("  x\n"),
+		"huge folded scalar":               "plan: >\n" + fillFile("  x\n"),
+		"huge plain scalar in lines":       "plan: x\n" + fillFile("  x\n"),
+		"huge number":                      "version: " + fillFile("9"),
+		"huge list":                        "plan: [" + fillFile("a,") + "]",
+		"huge list in block":               "plan:\n" + fillFile("- a\n"),
+		"huge list of lists":               "plan: [" + fillFile("[],") + "]",
 		"many keys":                        count("k%d: v\n"),
 		"many keys in flow":                "a: {" + count("k%d: v, ") + "}",
 		"many keys in a list":              count("- k%d: v\n"),
 		"many keys below":                  "a:\n" + count("  k%d: v\n"),
-		"many equal keys":                  fill("k: v\n"),
+		"many equal keys":                  fillFile("k: v\n"),
 		"many authorities":                 strings.Split(small, "authorities:\n")[0] + "authorities:\n" + count("  a%d: {hierarchy: software, profile: root, key: ed25519, subject: {common_name: x}}\n"),
 		"many profiles":                    strings.Split(small, "authorities:\n")[0] + count("  p%d: {validity: 1d}\n"),
-		"many comments":                    fill("# x\n"),
-		"one long comment":                 "a: b #" + fill("x"),
+		"many comments":                    fillFile("# x\n"),
+		"one long comment":                 "a: b #" + fillFile("x"),
 	}
 	chain := strings.Split(small, "authorities:\n")[0] + "authorities:\n  a0: {hierarchy: software, profile: root, key: ed25519, subject: {common_name: A}}\n"
 	for i := 1; len(chain) < maxFile-200; i++ {
@@ -89,7 +89,7 @@ func bombs() map[string]string {
 	m["a long chain of authorities"] = chain
 	for _, s := range []string{"[", "{", "]", "}", "- ", "-", "? ", ": ", ":", "a: ", "a:\n ", "- a:\n  ", "&a ", "*a ", "!a ", "<<: ", "'", "\"", "\\", "|\n", ">\n", "%", "%a\n", "#",
 		"---\n", "...\n", "\t", "\n", "\r", ",", "`", "@", "\x00", "\xff", "\ufeff", "\u2028", "\u0085", "[{", "{[", "[[]", "{a: ", "{a: [", "- [", "[- ", "[? ", "{? ", "[a: ", "\"\\u", "'\n", "\"\n", "a: |\n", "a: >-\n"} {
-		m["full of "+fmt.Sprintf("%q", s)] = fill(s)
+		m["full of "+fmt.Sprintf("%q", s)] = fillFile(s)
 	}
 	return m
 }

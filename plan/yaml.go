@@ -22,7 +22,7 @@ const (
 	maxFile    = 256 << 10 // octets
 	maxNesting = 32        // flow brackets within each other
 	maxColumn  = 128       // where a key or a list entry may begin
-	maxKeys    = 4096      // in one mapping: the parser's time grows with the square
+	maxKeys    = 4096      // in one mapping or list: the parser's time grows with the square
 )
 
 // Error is what is wrong in a plan, with the place where it stands.
@@ -109,7 +109,14 @@ func decodeStrict(file string, data []byte, out any) (*document, error) {
 // bounds them too.
 func (d *document) checkTokens(tokens token.Tokens) error {
 	flow, documents := 0, 0
-	var keys [maxColumn + 1]int // of the block mapping that begins at this column
+	var keys [maxColumn + 1]int // of the mapping or list that begins at this column
+	count := func(column int) string {
+		clear(keys[column+1:])
+		if keys[column]++; keys[column] > maxKeys {
+			return fmt.Sprintf("more than %d keys or list entries below each other", maxKeys)
+		}
+		return ""
+	}
 	for _, tk := range tokens {
 		bad := ""
 		switch tk.Type {
@@ -132,7 +139,7 @@ func (d *document) checkTokens(tokens token.Tokens) error {
 				bad = fmt.Sprintf("indented by more than %d", maxColumn)
 				break
 			}
-			clear(keys[tk.Position.Column+1:])
+			bad = count(max(tk.Position.Column, 0))
 		case token.MappingValueType:
 			if flow > 0 {
 				break
@@ -141,11 +148,7 @@ func (d *document) checkTokens(tokens token.Tokens) error {
 				bad = fmt.Sprintf("indented by more than %d", maxColumn)
 				break
 			}
-			column := max(tk.Prev.Position.Column, 0)
-			clear(keys[column+1:])
-			if keys[column]++; keys[column] > maxKeys {
-				bad = fmt.Sprintf("more than %d keys in one mapping", maxKeys)
-			}
+			bad = count(max(tk.Prev.Position.Column, 0))
 		}
 		if bad != "" {
 			return &Error{File: d.file, Line: tk.Position.Line, Err: errors.New(bad)}

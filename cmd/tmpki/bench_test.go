@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"os/exec"
@@ -57,10 +58,11 @@ func BenchmarkProcess(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	p384, err := os.ReadFile("../../plan/testdata/p384.yaml")
+	allEC, err := os.ReadFile("../../plan/testdata/all-ec.yaml")
 	if err != nil {
 		b.Fatal(err)
 	}
+	p384 := bytes.ReplaceAll(allEC, []byte("P-256"), []byte("P-384"))
 	measure := func(b *testing.B, prepare func(dir string) *exec.Cmd) {
 		var cpu time.Duration
 		var peak int64
