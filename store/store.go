@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"tmpki/internal/durable"
@@ -235,9 +236,17 @@ func (db *DB) write(ctx context.Context, do func(*sql.Tx) error) error {
 	}
 	defer tx.Rollback()
 	if err := do(tx); err != nil {
-		return err
+		return noSpace(err)
 	}
-	return tx.Commit()
+	return noSpace(tx.Commit())
+}
+
+// noSpace gives SQLite's complaint of a full disk the errno that callers test for.
+func noSpace(err error) error {
+	if sqliteCode(err)&0xff == sqlite3.SQLITE_FULL {
+		return fmt.Errorf("%w: %w", err, syscall.ENOSPC)
+	}
+	return err
 }
 
 // read runs do on one state of the store. Writers wait meanwhile.

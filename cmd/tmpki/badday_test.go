@@ -232,8 +232,8 @@ func TestFullDisk(t *testing.T) {
 	}
 	work := t.TempDir()
 	mustFixture(t, "ec", filepath.Join(work, "ec"))
-	mustFixture(t, "rsa", filepath.Join(work, "rsa"))
-	// $1 is the size. The last line tells exit code and what is left.
+	// $1 is the size of the disk or what is free, $2 how many files it can hold, $3
+	// a PKI. The first line tells the exit code, the rest what is left.
 	scripts := map[string]string{
 		"generate": `mount -t tmpfs -o size=$1 none disk
 			tmpki generate disk/pki rsa:2048 >&2; code=$?
@@ -247,52 +247,65 @@ func TestFullDisk(t *testing.T) {
 		"few files": `mount -t tmpfs -o size=4m,nr_inodes=$2 none disk
 			tmpki generate disk/pki rsa:2048 >&2; code=$?
 			echo code $code; ls -A disk; [ $code = 1 ] || tmpki check disk/pki >&2`,
+		// Somebody else fills the disk while the keys are made, with a file that has
+		// no name.
+		"filled meanwhile": `mount -t tmpfs -o size=4m none disk; touch busy
+			(while ! [ -e disk/.pki.tmpki/pki.yaml ]; do sleep 0.01; done
+			exec 9>disk/fill; rm disk/fill; head -c $((4096 - ${1%k}))k /dev/zero >&9
+			while [ -e busy ]; do sleep 0.05; done) &
+			tmpki generate disk/pki rsa:2048 >&2; code=$?
+			rm busy; wait
+			echo code $code; ls -A disk; [ $code = 1 ] || tmpki check disk/pki >&2`,
+		"mount point filled meanwhile": `mount -t tmpfs -o size=4m none disk; touch busy
+			(while ! [ -e disk/pki.yaml ]; do sleep 0.01; done
+			exec 9>disk/.fill; rm disk/.fill; head -c $((4096 - ${1%k}))k /dev/zero >&9
+			while [ -e busy ]; do sleep 0.05; done) &
+			tmpki generate disk rsa:2048 >&2; code=$?
+			rm busy; wait
+			echo code $code; ls -A disk; [ $code = 1 ] || tmpki check disk >&2`,
 		// Filled up to a few blocks: a new entry has no room.
-		"apply": `mount -t tmpfs -o size=2m none disk; cp -a ec disk/pki
+		"apply": `mount -t tmpfs -o size=2m none disk; cp -a $3 disk/pki
 			sed -i '/^certificates:/a\  more: {issuer: guestos_subca, profile: guestos, key: "ec:P-256", subject: {common_name: More}}' disk/pki/pki.yaml
 			cp -a disk/pki before
-			dd if=/dev/zero of=disk/fill bs=1024 2>/dev/null; truncate -s -$1 disk/fill
+			head -c 4m /dev/zero >disk/fill 2>/dev/null; truncate -s -$1 disk/fill
 			tmpki apply disk/pki >&2; code=$?
 			echo code $code
 			if [ $code = 1 ]; then diff -r before disk/pki; else tmpki check disk/pki >&2; fi`,
 	}
 	for name, script := range scripts {
-		failed, done := 0, 0
-		for i, size := range []string{"16k", "64k", "128k", "192k", "256k", "320k", "384k", "448k", "512k", "640k", "768k", "1024k", "4096k"} {
-			dir := filepath.Join(work, strings.ReplaceAll(name, " ", "-")+size)
-			if err := os.MkdirAll(filepath.Join(dir, "disk"), 0o700); err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range []string{"ec", "rsa"} {
-				if err := os.Symlink(filepath.Join(work, f), filepath.Join(dir, f)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if name == "apply" && size == "4096k" {
-				size = "1900k"
-			}
-			script := strings.ReplaceAll(script, "cp -a ec ", "cp -a ec/. disk/pki; : ")
-			script = strings.Replace(script, "none disk; cp", "none disk; mkdir -m 700 disk/pki; cp", 1)
-			r := runIn(t, dir, nil, "unshare", "-m", "sh", "-c", script, "sh", size, strconv.Itoa(3+5*i))
-			first, rest, _ := strings.Cut(r.stdout, "\n")
-			switch {
-			case first == "code 1":
-				failed++
-				if rest != "" {
-					t.Errorf("%s with %s: failed and left\n%s%s", name, size, rest, r.stderr)
-				}
-				if !strings.Contains(r.stderr, "tmpki: hint: make room") {
-					t.Errorf("%s with %s: no hint:\n%s", name, size, r.stderr)
-				}
-			case first == "code 0" && r.code == 0:
-				done++
-			default:
-				t.Errorf("%s with %s: %q, %d\n%s%s", name, size, first, r.code, rest, r.stderr)
-			}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testFullDisk(t, work, script)
+		})
+	}
+}
+
+func testFullDisk(t *testing.T, work, script string) {
+	failed, done := 0, 0
+	for i, size := range []string{"16k", "64k", "128k", "256k", "384k", "1900k"} {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "disk"), 0o700); err != nil {
+			t.Fatal(err)
 		}
-		if failed == 0 || done == 0 {
-			t.Errorf("%s: %d failed, %d done: the sizes show nothing", name, failed, done)
+		r := runIn(t, dir, nil, "unshare", "-m", "sh", "-c", script, "sh", size, strconv.Itoa(3+15*i), filepath.Join(work, "ec"))
+		first, rest, _ := strings.Cut(r.stdout, "\n")
+		switch {
+		case first == "code 1":
+			failed++
+			if rest != "" {
+				t.Errorf("%s: failed and left\n%s%s", size, rest, r.stderr)
+			}
+			if !strings.Contains(r.stderr, "tmpki: hint: make room") {
+				t.Errorf("%s: no hint:\n%s", size, r.stderr)
+			}
+		case first == "code 0" && r.code == 0:
+			done++
+		default:
+			t.Errorf("%s: %q, %d\n%s%s", size, first, r.code, rest, r.stderr)
 		}
+	}
+	if failed == 0 || done == 0 {
+		t.Errorf("%d failed, %d done: the sizes show nothing", failed, done)
 	}
 }
 
