@@ -410,10 +410,31 @@ func (r *run) publish(s Step) error {
 	if err := r.mkdir(filepath.Dir(path)); err != nil {
 		return err
 	}
+	if err := r.keepsKeys(path); err != nil {
+		return fmt.Errorf("%s: %w", s.Published.File, err)
+	}
 	if err := durable.WriteFile(path, content, s.Published.mode()); err != nil {
 		return err
 	}
 	r.progress(s)
+	return nil
+}
+
+// keepsKeys refuses to replace a file that is a key under another name, such as
+// one in other case where the file system doesn't tell cases apart.
+func (r *run) keepsKeys(path string) error {
+	is, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range r.Plan.Entries {
+		if key, err := os.Lstat(e.Key.FilePath(r.Dir)); err == nil && os.SameFile(is, key) {
+			return fmt.Errorf("the key of %s is there: it stays untouched", e.KeyOwner().Name)
+		}
+	}
 	return nil
 }
 
