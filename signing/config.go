@@ -69,6 +69,11 @@ func (s *Session) SignConfig(ctx context.Context, path string, o ConfigOptions) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	for _, f := range files {
+		if err := s.PKI.CheckReserved(base + f.extension); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.record(ctx, signer, Signed{o.Artifact, filepath.Base(path), sha256.Sum256(text), int64(len(text))}); err != nil {
 		return nil, err
 	}
