@@ -57,14 +57,19 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 	if err := os.Chmod(staging, 0o755); err != nil {
 		return nil, nil, err
 	}
+	before, err := lookAtImages(o.Images)
+	if err != nil {
+		return nil, nil, err
+	}
 	o.Build.ImageDir, o.Build.HashDir, o.Build.Lines = o.Images, staging, lines
 	built, err := guestos.Build(ctx, template, o.Build)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, i := range built.Images {
-		if err := place(ctx, filepath.Join(o.Images, i.Name+".img"), filepath.Join(staging, i.Name+".img")); err != nil {
-			return nil, nil, err
+		file := i.Name + ".img"
+		if err := place(ctx, filepath.Join(o.Images, file), filepath.Join(staging, file), before[file]); err != nil {
+			return nil, nil, fmt.Errorf("image %q: %w", i.Name, err)
 		}
 	}
 	if err := durable.Rename(staging, final); err != nil {
@@ -78,10 +83,36 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 	return built, signer, err
 }
 
-// place links or copies a file.
-func place(ctx context.Context, from, to string) error {
+// lookAtImages tells what is in the directory of images, through links, by name.
+func lookAtImages(dir string) (map[string]fs.FileInfo, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	infos := map[string]fs.FileInfo{}
+	for _, e := range entries {
+		// What can't be looked at is no image, or guestos.Build will say so.
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil {
+			infos[e.Name()] = info
+		}
+	}
+	return infos, nil
+}
+
+// place links or copies an image, which must still be what it was before it was
+// hashed. Builds often have a symbolic link under its name: the file behind it
+// is what goes into a release.
+func place(ctx context.Context, from, to string, before fs.FileInfo) error {
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
+	}
 	if err := os.Link(from, to); err == nil {
-		return nil
+		now, err := os.Lstat(to)
+		if err == nil && (before == nil || !durable.Unchanged(before, now)) {
+			err = durable.ErrChanged
+		}
+		return err
 	}
 	in, err := os.Open(from)
 	if err != nil {
@@ -95,6 +126,13 @@ func place(ctx context.Context, from, to string) error {
 	defer out.Close()
 	if _, err := io.Copy(out, contextReader{ctx, in}); err != nil {
 		return err
+	}
+	now, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if before == nil || !durable.Unchanged(before, now) {
+		return durable.ErrChanged
 	}
 	return out.Commit()
 }
