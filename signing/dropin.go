@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,13 +118,24 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 	if uri.Scheme != keys.SchemeFile {
 		return nil
 	}
-	path, err := filepath.EvalSymlinks(uri.Path)
+	path, err := realPath(uri.Path)
 	if err != nil {
 		return err
 	}
+	// The plan may put keys into directories of their own.
 	dir := filepath.Dir(path)
-	if _, err := os.Stat(plan.StorePath(dir)); errors.Is(err, os.ErrNotExist) {
-		return nil
+	for {
+		_, err := os.Stat(plan.StorePath(dir))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if dir == filepath.Dir(dir) {
+			return nil
+		}
+		dir = filepath.Dir(dir)
 	}
 	s, err := Open(ctx, dir, actor, func() time.Time { return now })
 	if err != nil {
@@ -138,5 +150,23 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 			return s.record(ctx, signer, signed)
 		}
 	}
+	below := dir != filepath.Dir(path)
+	for _, e := range s.PKI.Plan.Entries {
+		if key, err := realPath(e.Key.FilePath(dir)); err == nil && key == path {
+			below = false
+		}
+	}
+	if below {
+		return nil // it lies somewhere below the PKI, but is none of its keys
+	}
 	return fmt.Errorf("%s lies in the PKI directory %s, but %s is no certificate of that PKI", uri.Path, dir, signer.Certificate().Subject())
+}
+
+// realPath returns the absolute path of a file, with no links in it.
+func realPath(path string) (string, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
 }
