@@ -99,7 +99,7 @@ func (a *app) signEach(files []string, kind string, sign func(file string) (*sig
 			return err
 		}
 		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
-		a.printf("%s: signed by %s\n", f, signer.Entry.Name)
+		a.printf("%s: signed by %s\n", visible(f), signer.Entry.Name)
 	}
 	if a.json {
 		return a.printJSON(list)

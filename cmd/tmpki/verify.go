@@ -2,6 +2,7 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -121,9 +122,11 @@ func (a *app) printVerdict(v verdictJSON) {
 	if colour(out) {
 		verdict = code + verdict + "\x1b[0m"
 	}
-	a.printf("%s: %s\n", filepath.Base(v.File), verdict)
+	a.printf("%s: %s\n", visible(filepath.Base(v.File)), verdict)
 	if v.Reason != "" {
-		a.printf("  reason  %s\n", v.Reason)
+		for _, line := range strings.Split(v.Reason, "\n") {
+			a.printf("  reason  %s\n", visible(line))
+		}
 	}
 	if v.Signer != "" {
 		a.printf("  signer  %s (serial %s)\n", v.Signer, v.Serial)
