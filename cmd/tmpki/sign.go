@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -90,19 +91,22 @@ func (a *app) signFileCmd() *cobra.Command {
 	return cmd
 }
 
-// signEach signs files one after the other and stops at the first that fails.
+// signEach signs files one after the other and stops at the first that fails; those
+// before it are told in any case.
 func (a *app) signEach(files []string, kind string, sign func(file string) (*signing.Signer, error)) error {
 	list := []signedJSON{}
+	var failed error
 	for _, f := range files {
 		signer, err := sign(f)
 		if err != nil {
-			return err
+			failed = err
+			break
 		}
 		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
 		a.printf("%s: signed by %s\n", visible(f), signer.Entry.Name)
 	}
-	if a.json {
-		return a.printJSON(list)
+	if a.json && (failed == nil || len(list) > 0) {
+		return errors.Join(a.printJSON(list), failed)
 	}
-	return nil
+	return failed
 }
