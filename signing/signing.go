@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"tmpki/ca"
 	"tmpki/plan"
@@ -106,6 +107,9 @@ func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) 
 	db.Now = s.Now
 	var list []store.Signature
 	for _, a := range signed {
+		if !utf8.ValidString(a.File) {
+			a.File = ca.Printable(a.File) // a file system takes any octets, the ledger text
+		}
 		list = append(list, store.Signature{
 			Artifact: a.Artifact, File: a.File, SHA256: a.SHA256, Size: a.Size,
 			Signer: signer.Entry.Name, Serial: signer.Certificate().SerialNumber.Bytes(), Actor: s.Actor,
