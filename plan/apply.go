@@ -200,6 +200,9 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 		if _, err := r.ring.passphrase(e, true); err != nil {
 			return err
 		}
+		if err := r.opensSiblings(e); err != nil {
+			return err
+		}
 	}
 	if err := r.private(r.Dir); err != nil {
 		return err
@@ -224,6 +227,31 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 		r.Have.Keys[e.Name] = KeyFile{File{pem, 0o600}, e.KeyType}
 	}
 	return nil
+}
+
+// opensSiblings refuses a passphrase for a new key that opens none of the keys
+// which have theirs from the same source: nobody would look for another one
+// there. No passphrase at all opens none either, so that a lost secret does not
+// leave a plain key among encrypted ones.
+func (r *run) opensSiblings(e *Entry) error {
+	if e.NoPassphrase {
+		return nil
+	}
+	var failed error
+	for _, o := range r.Plan.Entries {
+		key, ok := r.Have.Keys[o.Name]
+		if !ok || key.Type != (spki.KeyType{}) || o.NoPassphrase || o.Passphrase != e.Passphrase {
+			continue
+		}
+		_, err := r.ring.signer(o)
+		if err == nil {
+			return nil
+		}
+		if failed == nil {
+			failed = fmt.Errorf("the key of %s gets its passphrase from where that of %s has it, which does not open: %w", e.Name, o.Name, err)
+		}
+	}
+	return failed
 }
 
 // private takes everybody else's rights on a directory that is about to hold keys.
@@ -410,10 +438,31 @@ func (r *run) publish(s Step) error {
 	if err := r.mkdir(filepath.Dir(path)); err != nil {
 		return err
 	}
+	if err := r.keepsKeys(path); err != nil {
+		return fmt.Errorf("%s: %w", s.Published.File, err)
+	}
 	if err := durable.WriteFile(path, content, s.Published.mode()); err != nil {
 		return err
 	}
 	r.progress(s)
+	return nil
+}
+
+// keepsKeys refuses to replace a file that is a key under another name, such as
+// one in other case where the file system doesn't tell cases apart.
+func (r *run) keepsKeys(path string) error {
+	is, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range r.Plan.Entries {
+		if key, err := os.Lstat(e.Key.FilePath(r.Dir)); err == nil && os.SameFile(is, key) {
+			return fmt.Errorf("the key of %s is there: it stays untouched", e.KeyOwner().Name)
+		}
+	}
 	return nil
 }
 

@@ -143,7 +143,12 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 	if err := os.Mkdir(staging, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	lock, err := durable.LockDir(ctx, staging, o.Waiting)
+	// Somebody else's must not make us wait for their lock.
+	err = owned(staging)
+	var lock *durable.Lock
+	if err == nil {
+		lock, err = durable.LockDir(ctx, staging, o.Waiting)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errAgain // renamed by the one who held it
 	}
@@ -181,9 +186,9 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 	return outcome(dir, steps, keyType)
 }
 
-// ours refuses a staging directory that somebody else has put there: keys will
+// owned refuses a staging directory that somebody else has put there: keys will
 // be written into it.
-func ours(dir string) error {
+func owned(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return err
@@ -191,6 +196,15 @@ func ours(dir string) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%s is in the way and not ours: remove it", dir)
+	}
+	return nil
+}
+
+// ours refuses a staging directory that is not owned, or that no run of ours has
+// left.
+func ours(dir string) error {
+	if err := owned(dir); err != nil {
+		return err
 	}
 	// A run that was killed has left its plan there, or nothing yet.
 	names, err := entryNames(dir)

@@ -35,6 +35,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		Vendors:      map[string]VendorFile{},
 		Keys:         map[string]KeyFile{},
 		Files:        map[string]File{},
+		Unrecorded:   map[string]*ca.Certificate{},
 	}
 	if p.UEFI != nil {
 		for _, v := range p.UEFI.All() {
@@ -81,8 +82,45 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 			continue
 		}
 		have.Files[f.File] = file
+		if db == nil {
+			continue
+		}
+		c, err := have.unrecorded(ctx, &f, file.Content, db)
+		if err != nil {
+			faults = append(faults, fault{"pki", err})
+		}
+		if c != nil {
+			have.Unrecorded[f.File] = c
+		}
 	}
 	return have, faults
+}
+
+// unrecorded returns the certificate in a published file, if our key has signed it
+// and the store does not know it. No crash leaves such a file, but a store that
+// was restored from an old copy does.
+func (have *Inventory) unrecorded(ctx context.Context, f *Published, content []byte, db *store.DB) (*ca.Certificate, error) {
+	var c *ca.Certificate
+	switch f.Form {
+	case FormCertificate, FormChain, FormChainWithoutRoot:
+		if certs, err := ca.ParsePEM(content); err == nil {
+			c = certs[0]
+		}
+	case FormDER:
+		c, _ = ca.ParseCertificate(content)
+	}
+	if c == nil {
+		return nil, nil // another form, or not what apply has put there
+	}
+	signer := have.Certificates[f.Entry.Signer().Name]
+	if is := have.Certificates[f.Entry.Name]; signer == nil || is == nil || is.Equal(c) || c.CheckSignature(signer.Key) != nil {
+		return nil, nil
+	}
+	_, err := db.BySerial(ctx, c.SerialNumber.Bytes())
+	if errors.Is(err, store.ErrNotFound) {
+		return c, nil
+	}
+	return nil, err
 }
 
 func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) error {

@@ -48,6 +48,9 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 	if p.Plan, err = Load(path, f.Content); err != nil {
 		return nil, nil, err
 	}
+	if err := p.checkPlaces(); err != nil {
+		return nil, nil, err
+	}
 	var faults []fault
 	db, err := openStore(ctx, StorePath(dir))
 	switch {
@@ -89,6 +92,28 @@ func openStore(ctx context.Context, path string) (*store.DB, error) {
 
 // StorePath returns the path of the store of a PKI directory.
 func StorePath(dir string) string { return filepath.Join(dir, StoreName) }
+
+// checkPlaces refuses a published file in the place of a key. Load has compared
+// the paths as they are written; only here it shows that an absolute one, or one
+// through a link, leads to the other.
+func (p *PKI) checkPlaces() error {
+	place := func(path string) string {
+		if is, err := resolved(path); err == nil {
+			return is
+		}
+		return abs(path) // its directory is not there yet
+	}
+	owners := map[string]*Entry{}
+	for _, e := range p.Plan.Entries {
+		owners[place(e.Key.FilePath(p.Dir))] = e.KeyOwner()
+	}
+	for _, f := range p.Plan.Published {
+		if e := owners[place(filepath.Join(p.Dir, filepath.FromSlash(f.File)))]; e != nil {
+			return fmt.Errorf("publish.%s: is the place of the key of %s: %s", f.File, e.Name, e.Key)
+		}
+	}
+	return nil
+}
 
 // Signer returns the private key of an entry and checks that it is the one of
 // its certificate.

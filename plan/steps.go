@@ -23,6 +23,7 @@ type Inventory struct {
 	Vendors      map[string]VendorFile      // by path
 	Keys         map[string]KeyFile         // by entry name, those that are at their URI
 	Files        map[string]File            // published files that exist
+	Unrecorded   map[string]*ca.Certificate // published files that begin with one of ours that the store lacks
 }
 
 // SignedVariable is an update of a UEFI variable, parsed and as it was signed.
@@ -255,6 +256,10 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 	file, exists := have.Files[f.File]
 	if !exists {
 		return "", nil
+	}
+	if c := have.Unrecorded[f.File]; c != nil {
+		return "", fmt.Errorf("%s holds a certificate that %s has signed, with serial %x, but %s does not know it, as if that were an older one. Restore the newest, or take the file away",
+			f.File, f.Entry.Signer().Name, c.SerialNumber, StoreName)
 	}
 	for _, e := range f.sources() {
 		// A file from before its first certificate is not ours to replace.

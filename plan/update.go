@@ -398,7 +398,7 @@ func (p *PKI) CheckOutput(file string) error {
 	}
 	is, err := os.Lstat(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return p.checkReserved(file)
+		return p.CheckReserved(file)
 	}
 	if err != nil {
 		return err
@@ -406,12 +406,12 @@ func (p *PKI) CheckOutput(file string) error {
 	if !is.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file, and stays untouched", file)
 	}
-	return p.checkReserved(file)
+	return p.CheckReserved(file)
 }
 
-// checkReserved refuses the places of the plan, the store, keys, vendor files
+// CheckReserved refuses the places of the plan, the store, keys, vendor files
 // and published files, there or not.
-func (p *PKI) checkReserved(file string) error {
+func (p *PKI) CheckReserved(file string) error {
 	if p == nil {
 		return nil
 	}

@@ -18,7 +18,6 @@ import (
 	"tmpki/cms"
 	"tmpki/internal/durable"
 	"tmpki/internal/tree"
-	"tmpki/plan"
 )
 
 // ConfigOptions say how configs are signed.
@@ -68,9 +67,10 @@ func (s *Session) SignConfig(ctx context.Context, path string, o ConfigOptions) 
 	if err := tree.CheckWritable(path); err != nil {
 		return nil, err
 	}
-	// NAME.cert beside the config could be a published file of the PKI.
-	if _, err := os.Lstat(plan.StorePath(filepath.Dir(path))); err == nil {
-		return nil, fmt.Errorf("%s lies in a PKI directory, whose files the signature could replace: sign it elsewhere", path)
+	for _, f := range files {
+		if err := s.PKI.CheckReserved(base + f.extension); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.record(ctx, signer, signedConfig(o.Artifact, path, text)); err != nil {
 		return nil, err

@@ -147,7 +147,7 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 	if uri.Scheme != keys.SchemeFile {
 		return nil
 	}
-	path, err := filepath.EvalSymlinks(uri.Path)
+	path, err := realPath(uri.Path)
 	if err != nil {
 		return err
 	}
@@ -168,6 +168,15 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 			return s.record(ctx, signer, signed)
 		}
 	}
+	below := dir != filepath.Dir(path)
+	for _, e := range s.PKI.Plan.Entries {
+		if key, err := realPath(e.Key.FilePath(dir)); err == nil && key == path {
+			below = false
+		}
+	}
+	if below {
+		return nil // it lies somewhere below the PKI, but is none of its keys
+	}
 	return fmt.Errorf("%s lies in the PKI directory %s, but %s is no certificate of that PKI", uri.Path, dir, signer.Certificate().Subject())
 }
 
@@ -186,4 +195,13 @@ func directoryOf(key string) (string, error) {
 			return "", nil
 		}
 	}
+}
+
+// realPath returns the absolute path of a file, with no links in it.
+func realPath(path string) (string, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
 }

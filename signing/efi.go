@@ -34,6 +34,11 @@ func (s *Session) SignEFI(ctx context.Context, path string, o EFIOptions) (*Sign
 	if err != nil {
 		return nil, err
 	}
+	if o.Out != "" {
+		if err := s.PKI.CheckOutput(o.Out); err != nil {
+			return nil, err
+		}
+	}
 	file, info, err := openRegular(path, efi.MaxSize)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,9 @@ func (s *Session) SignFile(ctx context.Context, path, as string) (*Signer, error
 	if err != nil {
 		return nil, err
 	}
+	if err := s.PKI.CheckReserved(path + ".p7s"); err != nil {
+		return nil, err
+	}
 	p7s, err := signCMS(content, signer, s.Now())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"tmpki/artifact/guestos"
 	"tmpki/internal/durable"
@@ -63,22 +62,19 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 	if err := os.Chmod(staging, 0o755); err != nil {
 		return nil, nil, err
 	}
+	before, err := lookAtImages(o.Images)
+	if err != nil {
+		return nil, nil, err
+	}
 	o.Build.ImageDir, o.Build.HashDir, o.Build.Lines = o.Images, staging, lines
-	start := time.Now()
 	built, err := guestos.Build(ctx, template, o.Build)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, i := range built.Images {
-		image := filepath.Join(o.Images, i.Name+".img")
-		if err := place(ctx, image, filepath.Join(staging, i.Name+".img")); err != nil {
-			return nil, nil, err
-		}
-		// What was hashed must be what was placed.
-		if info, err := os.Stat(image); err != nil {
-			return nil, nil, err
-		} else if info.ModTime().After(start) {
-			return nil, nil, fmt.Errorf("%s changed while it was built: build again when it is finished", image)
+		file := i.Name + ".img"
+		if err := place(ctx, filepath.Join(o.Images, file), filepath.Join(staging, file), before[file]); err != nil {
+			return nil, nil, fmt.Errorf("image %q: %w", i.Name, err)
 		}
 	}
 	// Signed and recorded first: whatever fails up to here leaves nothing in OUT.
@@ -96,13 +92,29 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 	return built, signer, files.write(final)
 }
 
-// place puts a file into a release without reading it again, where that can be: by
-// a clone that shares its blocks, else by a hard link, else by a copy. A hard link
-// is the same file: whoever writes into the image in place, and not by a new file
-// under its name, changes the release, which verify guestos then tells. Of a
-// symbolic link, as a build's deploy directory is full of, it is the file that the
-// link leads to.
-func place(ctx context.Context, from, to string) error {
+// lookAtImages tells what is in the directory of images, through links, by name.
+func lookAtImages(dir string) (map[string]fs.FileInfo, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	infos := map[string]fs.FileInfo{}
+	for _, e := range entries {
+		// What can't be looked at is no image, or guestos.Build will say so.
+		if info, err := os.Stat(filepath.Join(dir, e.Name())); err == nil {
+			infos[e.Name()] = info
+		}
+	}
+	return infos, nil
+}
+
+// place puts an image, which must still be what it was before it was hashed, into a
+// release without reading it again, where that can be: by a clone that shares its
+// blocks, else by a hard link, else by a copy. A hard link is the same file:
+// whoever writes into the image in place, and not by a new file under its name,
+// changes the release, which verify guestos then tells. Of a symbolic link, as a
+// build's deploy directory is full of, it is the file that the link leads to.
+func place(ctx context.Context, from, to string, before fs.FileInfo) error {
 	from, err := filepath.EvalSymlinks(from)
 	if err != nil {
 		return err
@@ -117,16 +129,22 @@ func place(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer out.Close()
-	if err := out.Clone(in); err == nil {
-		return out.Commit()
+	look, put := in.Stat, out.Commit
+	if err := out.Clone(in); err != nil {
+		if err := os.Link(from, to); err == nil {
+			look, put = func() (fs.FileInfo, error) { return os.Lstat(to) }, func() error { return nil }
+		} else if _, err := io.Copy(out, contextReader{ctx, in}); err != nil {
+			return err
+		}
 	}
-	if err := os.Link(from, to); err == nil {
-		return nil
-	}
-	if _, err := io.Copy(out, contextReader{ctx, in}); err != nil {
+	now, err := look()
+	if err != nil {
 		return err
 	}
-	return out.Commit()
+	if before == nil || !durable.Unchanged(before, now) {
+		return durable.ErrChanged
+	}
+	return put()
 }
 
 // contextReader ends a long copy with its context.

@@ -270,7 +270,7 @@ func TestOddNames(t *testing.T) {
 		t.Error(v.Err)
 	}
 	list := signatures(t, s.PKI.Dir)
-	if len(list) != 2 || !strings.HasSuffix(list[0].Name+list[1].Name, `\xff\x1b[31m.ko"`) && !strings.HasPrefix(list[0].Name, `"`) {
+	if len(list) != 2 || !strings.HasSuffix(list[0].Name, `/\FF\1B[31m.ko`) && !strings.HasSuffix(list[1].Name, `/\FF\1B[31m.ko`) {
 		t.Errorf("recorded: %v", list)
 	}
 }

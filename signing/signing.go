@@ -13,7 +13,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -108,8 +107,11 @@ func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) 
 	db.Now = s.Now
 	var list []store.Signature
 	for _, a := range signed {
+		if !utf8.ValidString(a.File) {
+			a.File = ca.Printable(a.File) // a file system takes any octets, the ledger text
+		}
 		list = append(list, store.Signature{
-			Artifact: a.Artifact, File: recordable(a.File), SHA256: a.SHA256, Size: a.Size,
+			Artifact: a.Artifact, File: a.File, SHA256: a.SHA256, Size: a.Size,
 			Signer: signer.Entry.Name, Serial: signer.Certificate().SerialNumber.Bytes(), Actor: s.Actor,
 		})
 	}
@@ -117,15 +119,6 @@ func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) 
 		return fmt.Errorf("recording the signature: %w", err)
 	}
 	return nil
-}
-
-// recordable is a file name as the ledger takes it: one that is not UTF-8 is
-// quoted, and stops nobody's signature.
-func recordable(name string) string {
-	if utf8.ValidString(name) {
-		return name
-	}
-	return strconv.QuoteToASCII(name)
 }
 
 // Verdict says who signed an artifact, and whether its consumer takes it.

@@ -58,7 +58,7 @@ func (a *app) printFindings(dir string, list []plan.Finding, counts map[plan.Lev
 		if a.quiet && f.Level != plan.Bad {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", paint(f.Level), f.Name, f.Text)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", paint(f.Level), visible(f.Name), visible(f.Text))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -73,6 +73,6 @@ func (a *app) printFindings(dir string, list []plan.Finding, counts map[plan.Lev
 	if n := counts[plan.Warn]; n > 0 {
 		verdict += fmt.Sprintf(", %d warnings", n)
 	}
-	_, err := fmt.Fprintf(out, "%s: %s\n", dir, verdict)
+	_, err := fmt.Fprintf(out, "%s: %s\n", visible(dir), verdict)
 	return err
 }

@@ -89,7 +89,7 @@ func (a *app) printOutcome(dir string, out *plan.Outcome, took time.Duration) er
 	}
 	for _, f := range out.Checks {
 		if !a.quiet {
-			fmt.Fprintf(os.Stderr, "tmpki: %s: %s: %s\n", f.Level, f.Name, f.Text)
+			fmt.Fprintf(os.Stderr, "tmpki: %s: %s: %s\n", f.Level, visible(f.Name), visible(f.Text))
 		}
 	}
 	a.notePCR7(signedVariables(out.Steps, false)...)

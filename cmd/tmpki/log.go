@@ -50,7 +50,7 @@ SHA-256 without the signature, in hexadecimal, or the beginning of it.`,
 			}
 			w := tabwriter.NewWriter(a.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, e := range list {
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Local().Format(time.DateTime), e.Actor, e.Kind, ca.Printable(e.Name), logDetail(e))
+				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Local().Format(time.DateTime), visible(e.Actor), e.Kind, ca.Printable(e.Name), visible(logDetail(e)))
 			}
 			return w.Flush()
 		},

@@ -94,7 +94,7 @@ func (a *app) report(err error) int {
 		code = exitUsage
 	}
 	for _, line := range strings.Split(err.Error(), "\n") {
-		fmt.Fprintf(os.Stderr, "tmpki: error: %s\n", line)
+		fmt.Fprintf(os.Stderr, "tmpki: error: %s\n", visible(line))
 	}
 	if hint := a.hint(err); hint != "" {
 		fmt.Fprintf(os.Stderr, "tmpki: hint: %s\n", hint)

@@ -8,7 +8,10 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -112,6 +115,25 @@ func (a *app) printf(format string, args ...any) {
 	if !a.quiet && !a.json {
 		fmt.Fprintf(a.cmd.OutOrStdout(), format, args...)
 	}
+}
+
+// visible escapes what would do things to a terminal, as ca.Printable does. It is
+// for texts in which a name is only a part, such as errors: a backslash in them
+// stands for itself.
+func visible(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && size == 1 || !unicode.IsPrint(r) {
+			for _, c := range []byte(s[:size]) {
+				fmt.Fprintf(&b, "\\%02X", c)
+			}
+		} else {
+			b.WriteString(s[:size])
+		}
+		s = s[size:]
+	}
+	return b.String()
 }
 
 // printJSON writes one JSON value.

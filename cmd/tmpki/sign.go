@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tmpki/ca"
 	"tmpki/signing"
 )
 
@@ -103,7 +102,7 @@ func (a *app) signEach(files []string, kind string, sign func(file string) (*sig
 			break
 		}
 		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
-		a.printf("%s: signed by %s\n", ca.Printable(f), signer.Entry.Name)
+		a.printf("%s: signed by %s\n", visible(f), signer.Entry.Name)
 	}
 	if a.json {
 		return errors.Join(a.printJSON(list), failed)

@@ -394,7 +394,7 @@ func count(n int, one, many string) string {
 // warn tells on standard error what may go wrong later.
 func (a *app) warn(text string) {
 	if !a.quiet {
-		fmt.Fprintf(os.Stderr, "tmpki: warning: %s\n", text)
+		fmt.Fprintf(os.Stderr, "tmpki: warning: %s\n", visible(text))
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tmpki/ca"
 	"tmpki/signing"
 )
 
@@ -133,11 +132,11 @@ func (a *app) printVerdict(v verdictJSON) {
 	if colour(out) {
 		verdict = code + verdict + "\x1b[0m"
 	}
-	a.printf("%s: %s\n", ca.Printable(filepath.Base(v.File)), verdict)
+	a.printf("%s: %s\n", visible(filepath.Base(v.File)), verdict)
 	if v.Reason != "" { // a line for each of several
 		lines := strings.Split(v.Reason, "\n")
 		for i, line := range lines {
-			lines[i] = ca.Printable(line)
+			lines[i] = visible(line)
 		}
 		a.printf("  reason  %s\n", strings.Join(lines, "\n          "))
 	}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -80,6 +83,36 @@ type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
+// checkTreeOutput lets a tree replace a file, but not the image, a key or a store:
+// a slip of the hand must not cost these.
+func checkTreeOutput(out string, image fs.FileInfo) error {
+	info, err := os.Stat(out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%q exists and is no file", out)
+	}
+	if os.SameFile(info, image) {
+		return fmt.Errorf("%q is the image itself", out)
+	}
+	f, err := os.Open(out)
+	if err != nil {
+		return err
+	}
+	head, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if bytes.Contains(head, []byte("-----BEGIN ")) || bytes.HasPrefix(head, []byte("SQLite format 3")) {
+		return fmt.Errorf("%q exists and is a key, a certificate or a store: it stays as it is", out)
+	}
+	return nil
+}
+
 // buildTree writes the tree of an image, which appears under its name when all of
 // it is on the disk.
 func buildTree(ctx context.Context, image, out string, o verity.Options, p *progress) (*verity.Result, error) {
@@ -103,6 +136,9 @@ func buildTree(ctx context.Context, image, out string, o verity.Options, p *prog
 	}
 	if out == "" {
 		return verity.Build(ctx, src, discard{}, o, progress)
+	}
+	if err := checkTreeOutput(out, info); err != nil {
+		return nil, err
 	}
 	tree, err := durable.NewFile(out, 0o644)
 	if err != nil {
