@@ -13,11 +13,8 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -376,21 +373,6 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-// openssl returns the program's path, or skips the test where it is missing; in
-// CI it has to be there.
-func openssl(t testing.TB) string {
-	t.Helper()
-	path, err := exec.LookPath("openssl")
-	if err == nil {
-		return path
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatal("openssl is missing")
-	}
-	t.Skip("openssl is missing: install it to compare verdicts (Debian: apt install openssl)")
-	return ""
 }
 
 func pemOf(ders ...[]byte) []byte {

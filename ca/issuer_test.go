@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -89,7 +90,7 @@ var keyKinds = []string{"rsa", "pss", "pss256", "p256", "p384", "p521", "ed25519
 // All key types as root, sub CA and leaf, below all others: openssl verify in
 // its strict mode agrees, and so does Verify.
 func TestIssueKeyTypes(t *testing.T) {
-	program := openssl(t)
+	tooltest.Need(t, "openssl")
 	dir := t.TempDir()
 	type file struct{ root, sub, leaf string }
 	var files []file
@@ -146,8 +147,8 @@ func TestIssueKeyTypes(t *testing.T) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			run(t, program, "verify", "-x509_strict", "-check_ss_sig", "-attime", at, "-CAfile", f.root, "-untrusted", f.sub, f.leaf)
-			run(t, program, "verify", "-x509_strict", "-check_ss_sig", "-attime", at, "-purpose", "sslserver", "-verify_hostname", "localhost", "-CAfile", f.root, "-untrusted", f.sub, f.leaf)
+			tooltest.Run(t, "openssl", "verify", "-x509_strict", "-check_ss_sig", "-attime", at, "-CAfile", f.root, "-untrusted", f.sub, f.leaf)
+			tooltest.Run(t, "openssl", "verify", "-x509_strict", "-check_ss_sig", "-attime", at, "-purpose", "sslserver", "-verify_hostname", "localhost", "-CAfile", f.root, "-untrusted", f.sub, f.leaf)
 		})
 	}
 	wg.Wait()
@@ -155,7 +156,7 @@ func TestIssueKeyTypes(t *testing.T) {
 
 // Everything that a profile can say, as OpenSSL reads it.
 func TestIssueExtensions(t *testing.T) {
-	program := openssl(t)
+	tooltest.Need(t, "openssl")
 	root := authority(t, nil, rootProfile(), "Root", testKey("p256/extensions root"))
 	sub := must(NewProfile("sub", ProfileConfig{
 		CA: ptr(true), PathLength: ptr(3), Validity: ptr("1000d"),
@@ -176,7 +177,7 @@ func TestIssueExtensions(t *testing.T) {
 	if err := os.WriteFile(path, MarshalPEM(cert), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := string(run(t, program, "x509", "-in", path, "-noout", "-text", "-certopt", "no_header,no_version,no_serial,no_signame,no_validity,no_subject,no_issuer,no_pubkey,no_sigdump"))
+	text := string(tooltest.Run(t, "openssl", "x509", "-in", path, "-noout", "-text", "-certopt", "no_header,no_version,no_serial,no_signame,no_validity,no_subject,no_issuer,no_pubkey,no_sigdump"))
 	text = regexp.MustCompile(`\s*\n+`).ReplaceAllString(text, "\n")
 	text = regexp.MustCompile(`([0-9A-F]{2}:){19}[0-9A-F]{2}`).ReplaceAllString(text, "KEYID")
 	want := `        X509v3 extensions:

@@ -6,12 +6,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -185,7 +185,7 @@ func TestParseRequestRefuses(t *testing.T) {
 
 // Requests of all key types, made by OpenSSL, with their proof of possession.
 func TestRequestsOpenSSL(t *testing.T) {
-	program := openssl(t)
+	tooltest.Need(t, "openssl")
 	dir := t.TempDir()
 	for _, r := range []struct {
 		key       string
@@ -201,8 +201,8 @@ func TestRequestsOpenSSL(t *testing.T) {
 		{"ed25519", []string{"-algorithm", "ED25519"}, nil, "Ed25519"},
 	} {
 		key := filepath.Join(dir, "key")
-		run(t, program, append([]string{"genpkey", "-out", key}, r.genpkey...)...)
-		data := run(t, program, append([]string{"req", "-new", "-key", key, "-subj", "/CN=a,b/O=\"x\""}, r.req...)...)
+		tooltest.Run(t, "openssl", append([]string{"genpkey", "-out", key}, r.genpkey...)...)
+		data := tooltest.Run(t, "openssl", append([]string{"req", "-new", "-key", key, "-subj", "/CN=a,b/O=\"x\""}, r.req...)...)
 		req, err := ParseRequest(data)
 		if err != nil {
 			t.Errorf("%s: %v", r.key, err)
@@ -216,22 +216,10 @@ func TestRequestsOpenSSL(t *testing.T) {
 		}
 	}
 	key := filepath.Join(dir, "key")
-	run(t, program, "genpkey", "-algorithm", "RSA", "-out", key)
-	if _, err := ParseRequest(run(t, program, "req", "-new", "-sha1", "-key", key, "-subj", "/CN=a")); err == nil || !strings.Contains(err.Error(), "1.2.840.113549.1.1.5 is not supported") {
+	tooltest.Run(t, "openssl", "genpkey", "-algorithm", "RSA", "-out", key)
+	if _, err := ParseRequest(tooltest.Run(t, "openssl", "req", "-new", "-sha1", "-key", key, "-subj", "/CN=a")); err == nil || !strings.Contains(err.Error(), "1.2.840.113549.1.1.5 is not supported") {
 		t.Errorf("SHA-1: %v", err)
 	}
-}
-
-func run(t testing.TB, program string, args ...string) []byte {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s%s", program, args, err, out, stderr.Bytes())
-	}
-	return out
 }
 
 func TestParsePEM(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -884,7 +885,7 @@ func (r *verifyRow) verify() error {
 // TestVerifyOpenSSL holds the verdicts against those of openssl verify, which is
 // what the platform's daemon calls.
 func TestVerifyOpenSSL(t *testing.T) {
-	program := openssl(t)
+	program := tooltest.Path(t, "openssl")
 	rows := verifyRows()
 	dir := t.TempDir()
 	var wg sync.WaitGroup

@@ -1,12 +1,10 @@
 package cms
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -84,35 +82,6 @@ func signer(t testing.TB, name string, alg spki.SignatureAlgorithm) Signer {
 	}
 	s.Key = key.(crypto.Signer)
 	return s
-}
-
-// tool finds a program. Without it a test is skipped, but fails in CI.
-func tool(t *testing.T, pattern string) string {
-	t.Helper()
-	if path, err := exec.LookPath(pattern); err == nil {
-		return path
-	}
-	if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
-		return found[0]
-	}
-	if os.Getenv("CI") != "" {
-		t.Fatalf("%s is missing", pattern)
-	}
-	t.Skipf("%s is missing", pattern)
-	return ""
-}
-
-// run runs a program, which must succeed.
-func run(t *testing.T, name string, args ...string) []byte {
-	t.Helper()
-	var stderr bytes.Buffer
-	cmd := exec.Command(name, args...)
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %q: %v\n%s%s", name, args, err, out, stderr.Bytes())
-	}
-	return out
 }
 
 // writeFile writes a file into a directory of the test's own.

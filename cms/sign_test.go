@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -267,7 +268,7 @@ func TestSignRefuses(t *testing.T) {
 
 // A second opinion on what we sign.
 func TestOpenSSLVerifiesOurs(t *testing.T) {
-	openssl := tool(t, "openssl")
+	openssl := tooltest.Path(t, "openssl")
 	content := readFile(t, "content")
 	for _, form := range forms(t) {
 		t.Run(form.name, func(t *testing.T) {
@@ -281,7 +282,7 @@ func TestOpenSSLVerifiesOurs(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			run(t, openssl, "cms", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "sig", der),
+			tooltest.Run(t, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "sig", der),
 				"-content", writeFile(t, "content", content), "-out", os.DevNull,
 				"-certfile", "testdata/"+form.signer+".crt", "-CAfile", "testdata/"+form.signer+".crt", "-purpose", "any")
 
@@ -301,7 +302,7 @@ func TestOpenSSLVerifiesElement(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := run(t, tool(t, "openssl"), "cms", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "sig", der), "-CAfile", "testdata/rsa.crt", "-purpose", "any")
+	out := tooltest.Run(t, "openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "sig", der), "-CAfile", "testdata/rsa.crt", "-purpose", "any")
 	if !bytes.Equal(out, element[2:]) {
 		t.Fatalf("openssl finds the content %q", out)
 	}
@@ -309,7 +310,7 @@ func TestOpenSSLVerifiesElement(t *testing.T) {
 
 // The kernel's own tool gives the same octets for the same key and file.
 func TestModuleIsSignFile(t *testing.T) {
-	signFile := tool(t, "/usr/lib/linux-kbuild-*/scripts/sign-file")
+	tooltest.Need(t, "sign-file")
 	dir := t.TempDir()
 	for _, size := range []int{0, 1, 100_000} {
 		module := bytes.Repeat([]byte{7}, size)
@@ -317,7 +318,7 @@ func TestModuleIsSignFile(t *testing.T) {
 		if err := os.WriteFile(path, module, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		run(t, signFile, "-d", "sha256", "testdata/rsa.key", "testdata/rsa.crt", path)
+		tooltest.Run(t, "sign-file", "-d", "sha256", "testdata/rsa.key", "testdata/rsa.crt", path)
 		want, err := os.ReadFile(path + ".p7s")
 		if err != nil {
 			t.Fatal(err)

@@ -8,31 +8,19 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
 // openssl runs the second opinion and returns its standard output.
 func openssl(t testing.TB, args ...string) []byte {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("CI lacks openssl")
-		}
-		t.Skip("openssl is not installed")
-	}
-	cmd := exec.Command("openssl", args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("openssl %q: %v\n%s", args, err, &stderr)
-	}
-	return stdout.Bytes()
+	return tooltest.Run(t, "openssl", args...)
 }
 
 func write(t testing.TB, name string, data []byte) string {

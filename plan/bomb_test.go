@@ -10,16 +10,13 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
-// What a hostile pki.yaml may cost.
-const (
-	bombTime   = raceFactor * time.Second
-	bombMemory = 256 << 20
-)
+// bombMemory is what loading a hostile pki.yaml may allocate in all, in octets. It
+// stands for the work, too: time is no measure on a busy machine.
+const bombMemory = 256 << 20
 
-// fill repeats s nearly up to the largest file that is read.
+// fillFile repeats s nearly up to the largest file that is read.
 func fillFile(s string) string { return strings.Repeat(s, (maxFile-4<<10)/len(s)) }
 
 func bombs() map[string]string {
@@ -98,9 +95,7 @@ func TestLoadBombs(t *testing.T) {
 	for name, text := range bombs() {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		start := time.Now()
 		_, err := Load("pki.yaml", []byte(text))
-		d := time.Since(start)
 		runtime.ReadMemStats(&after)
 		allocated := after.TotalAlloc - before.TotalAlloc
 		var place *Error
@@ -109,11 +104,8 @@ func TestLoadBombs(t *testing.T) {
 		} else if len(err.Error()) > 1000 {
 			t.Errorf("%s: an error of %d octets: %.200s…", name, len(err.Error()), err)
 		}
-		if d > bombTime || allocated > bombMemory {
-			t.Errorf("%s: %v and %d MiB: %.200v", name, d, allocated>>20, err)
-		}
-		if testing.Verbose() {
-			t.Logf("%-35s %8v %4d MiB  %.150q", name, d.Round(time.Millisecond), allocated>>20, fmt.Sprint(err))
+		if allocated > bombMemory {
+			t.Errorf("%s: %d MiB: %.200v", name, allocated>>20, err)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func insertBelow(text []byte, key string, lines ...string) ([]byte, error) {
 func AddGuestOS(name string) func(p *Plan, text []byte) ([]byte, error) {
 	return func(p *Plan, text []byte) ([]byte, error) {
 		entry := "guestos_" + name
-		if !namePattern.MatchString(entry) {
+		if name == "" || !namePattern.MatchString(entry) {
 			return nil, fmt.Errorf("%q is not a name of letters, digits, _ and -", name)
 		}
 		if e := p.Entry(entry); e != nil {

@@ -200,10 +200,13 @@ publish db.esl (the variable is new)
 publish db.auth`},
 
 		// Keys
-		{name: "a key without its certificate", have: without, change: func(i *Inventory) { delete(i.Certificates, "debos"); delete(i.Files, "debos.cert") }, want: `issue certificate debos
+		{name: "a key without its certificate", have: without, change: func(i *Inventory) {
+			delete(i.Certificates, "debos")
+			delete(i.Files, "debos.cert")
+		}, want: `issue certificate debos
 publish debos.cert`},
-		{name: "a published certificate that nobody recorded", have: without, change: func(i *Inventory) { delete(i.Certificates, "debos") },
-			err: "debos.cert is there, but no certificate of debos is on record: it was made elsewhere, or pki.db was lost. Restore that, or take the file away"},
+		{name: "a published file without its certificate", have: without, change: func(i *Inventory) { delete(i.Certificates, "debos") },
+			err: `debos.cert is there, but no certificate of debos is on record: it was made elsewhere, or pki.db was lost. Restore that, or take the file away`},
 		{name: "an encrypted key without its certificate", have: without, change: func(i *Inventory) {
 			delete(i.Certificates, "debos")
 			delete(i.Files, "debos.cert")

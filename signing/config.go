@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -14,6 +17,8 @@ import (
 	"tmpki/ca"
 	"tmpki/cms"
 	"tmpki/internal/durable"
+	"tmpki/internal/tree"
+	"tmpki/plan"
 )
 
 // ConfigOptions say how configs are signed.
@@ -48,31 +53,57 @@ func configName(artifact string, text []byte) (string, error) {
 // platform's daemon does, records it, and writes NAME.sig and NAME.cert, or
 // NAME.p7s, beside NAME.conf.
 func (s *Session) SignConfig(ctx context.Context, path string, o ConfigOptions) (*Signer, error) {
-	base, ok := strings.CutSuffix(path, ".conf")
-	if !ok || filepath.Base(base) == "" {
-		return nil, fmt.Errorf("%s: a config is named NAME.conf", path)
+	base, err := configBase(path)
+	if err != nil {
+		return nil, err
 	}
 	text, err := readLimited(path, guestos.MaxSize)
 	if err != nil {
 		return nil, err
 	}
-	name, err := configName(o.Artifact, text)
+	signer, files, err := s.signText(text, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	signer, err := s.Signer(o.Artifact, o.As, name)
-	if err != nil {
+	if err := tree.CheckWritable(path); err != nil {
 		return nil, err
 	}
-	own := Verifier{Trust: signer.Chain[len(signer.Chain)-1:], Time: s.Now()}
-	files, err := configFiles(text, signer, o.CMS, s.Now(), own.chain)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	// NAME.cert beside the config could be a published file of the PKI.
+	if _, err := os.Lstat(plan.StorePath(filepath.Dir(path))); err == nil {
+		return nil, fmt.Errorf("%s lies in a PKI directory, whose files the signature could replace: sign it elsewhere", path)
 	}
-	if err := s.record(ctx, signer, Signed{o.Artifact, filepath.Base(path), sha256.Sum256(text), int64(len(text))}); err != nil {
+	if err := s.record(ctx, signer, signedConfig(o.Artifact, path, text)); err != nil {
 		return nil, err
 	}
 	return signer, files.write(base)
+}
+
+// configBase returns the path of a config without its .conf.
+func configBase(path string) (string, error) {
+	if base, ok := strings.CutSuffix(path, ".conf"); ok && filepath.Base(path) != ".conf" {
+		return base, nil
+	}
+	return "", fmt.Errorf("%s: a config is named NAME.conf", path)
+}
+
+// signedConfig is what the ledger says of a config.
+func signedConfig(artifact, path string, text []byte) Signed {
+	return Signed{artifact, filepath.Base(path), sha256.Sum256(text), int64(len(text))}
+}
+
+// signText signs a config in memory: nothing is recorded, and nothing in place.
+func (s *Session) signText(text []byte, o ConfigOptions) (*Signer, signedFiles, error) {
+	name, err := configName(o.Artifact, text)
+	if err != nil {
+		return nil, nil, err
+	}
+	signer, err := s.Signer(o.Artifact, o.As, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	own := Verifier{Trust: signer.Chain[len(signer.Chain)-1:], Time: s.Now()}
+	files, err := configFiles(text, signer, o.CMS, s.Now(), own.chain)
+	return signer, files, err
 }
 
 // signedFiles are the files beside a config, in the order of writing: the
@@ -118,12 +149,13 @@ func configFiles(text []byte, signer *Signer, asCMS bool, now time.Time, check c
 }
 
 // VerifyConfig verifies NAME.conf with NAME.sig and NAME.cert, or NAME.p7s, as
-// the platform's daemon does. trust are its anchors.
-func (s *Verifier) VerifyConfig(artifact, path string, p7s bool) Verdict {
+// the platform's daemon does, and the images of a GuestOS if there is a directory
+// NAME beside it.
+func (s *Verifier) VerifyConfig(ctx context.Context, artifact, path string, p7s bool) Verdict {
 	v := Verdict{File: path}
-	base, ok := strings.CutSuffix(path, ".conf")
-	if !ok {
-		v.Err = fmt.Errorf("%s: a config is named NAME.conf", path)
+	base, err := configBase(path)
+	if err != nil {
+		v.Err = err
 		return v
 	}
 	text, err := readLimited(path, guestos.MaxSize)
@@ -151,11 +183,30 @@ func (s *Verifier) VerifyConfig(artifact, path string, p7s bool) Verdict {
 		}
 		v.Signer, v.Chain, v.Err = verifyConfig(text, sig, certs, s.chain)
 	}
+	// The daemon parses what it has verified.
 	if v.Err == nil {
-		// The daemon parses what it has verified.
 		_, v.Err = configName(artifact, text)
 	}
+	if v.Err == nil && artifact == "guestos" {
+		v.Err = checkImages(ctx, text, base)
+	}
 	return v
+}
+
+// checkImages holds the images of a GuestOS against its config, if they are there.
+func checkImages(ctx context.Context, text []byte, dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c, lines, err := guestos.ParseGuestOS(text)
+	if err != nil {
+		return err
+	}
+	return guestos.CheckImages(ctx, c, lines, dir, nil)
 }
 
 // verifyConfig: the first certificate gives the key, the rest helps to build the
@@ -188,14 +239,23 @@ func signCMS(content []byte, signer *Signer, now time.Time) ([]byte, error) {
 		content, cms.Options{SigningTime: now, Certificates: embedded})
 }
 
+// oidData is id-data (RFC 5652, Section 4), plain octets.
+var oidData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
+
 // verifyCMS checks a detached signature with one signer, and the signer's chain.
 func verifyCMS(content, der []byte, check chainCheck) (*ca.Certificate, []*ca.Certificate, error) {
 	sd, err := cms.Parse(der)
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(sd.Signers) != 1 || sd.Content != nil {
-		return nil, nil, fmt.Errorf("CMS: wants one detached signature, has %d signers", len(sd.Signers))
+	switch {
+	case sd.Content != nil:
+		return nil, nil, errors.New("CMS: the signature is not detached: the message carries its content")
+	case len(sd.Signers) != 1:
+		return nil, nil, fmt.Errorf("CMS: %d signers, not 1", len(sd.Signers))
+	case !sd.ContentType.Equal(oidData):
+		// What was signed as something else, such as an EFI image, is no file.
+		return nil, nil, fmt.Errorf("CMS: the signature is over content of type %v, not id-data", sd.ContentType)
 	}
 	raw, err := sd.Certificate(&sd.Signers[0])
 	if err != nil {

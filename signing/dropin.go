@@ -2,16 +2,18 @@ package signing
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"tmpki/artifact/guestos"
 	"tmpki/ca"
+	"tmpki/internal/tree"
 	"tmpki/keys"
 	"tmpki/plan"
 	"tmpki/spki"
@@ -31,9 +33,9 @@ type DropIn struct {
 // but checks that key, certificates and config belong together. If the key lies
 // in a PKI directory of this program, the signature is recorded there.
 func SignDropIn(ctx context.Context, d DropIn, actor string, now time.Time) error {
-	base, ok := strings.CutSuffix(d.Conf, ".conf")
-	if !ok {
-		return fmt.Errorf("%s: a config is named NAME.conf", d.Conf)
+	base, err := configBase(d.Conf)
+	if err != nil {
+		return err
 	}
 	text, err := readLimited(d.Conf, guestos.MaxSize)
 	if err != nil {
@@ -58,15 +60,45 @@ func SignDropIn(ctx context.Context, d DropIn, actor string, now time.Time) erro
 	if !spki.Equal(key.Public(), certs[0].Key) {
 		return fmt.Errorf("%s is not the key of %s, the first certificate", d.Key, certs[0].Subject())
 	}
-	signer := &Signer{Key: key, Chain: certs}
+	chain, err := chainOf(certs)
+	if err != nil {
+		return err
+	}
+	signer := &Signer{Key: key, Chain: chain}
 	files, err := configFiles(text, signer, d.CMS, now, linked(now))
 	if err != nil {
 		return fmt.Errorf("%s: %w", d.Conf, err)
 	}
-	if err := recordDropIn(ctx, uri, signer, Signed{artifact, filepath.Base(d.Conf), sha256.Sum256(text), int64(len(text))}, actor, now); err != nil {
+	if err := tree.CheckWritable(d.Conf); err != nil {
+		return err
+	}
+	if err := recordDropIn(ctx, uri, signer, signedConfig(artifact, d.Conf, text), actor, now); err != nil {
 		return err
 	}
 	return files.write(base)
+}
+
+// chainOf orders certificates: the first is the signer's, the others are its
+// issuers, in any order and more than once, as the files of a build overlap. One
+// that is not in the chain is refused.
+func chainOf(certs []*ca.Certificate) ([]*ca.Certificate, error) {
+	chain := certs[:1:1]
+	for len(chain) <= len(certs) {
+		last := chain[len(chain)-1]
+		i := slices.IndexFunc(certs, func(c *ca.Certificate) bool {
+			return !slices.ContainsFunc(chain, c.Equal) && c.Subject().Equal(last.Issuer()) && last.CheckSignature(c.Key) == nil
+		})
+		if i < 0 {
+			break
+		}
+		chain = append(chain, certs[i])
+	}
+	for _, c := range certs {
+		if !slices.ContainsFunc(chain, c.Equal) {
+			return nil, fmt.Errorf("%s is not in the chain of %s, the first certificate", c.Subject(), certs[0].Subject())
+		}
+	}
+	return chain, nil
 }
 
 // configKind finds out which kind of config a text is.
@@ -93,19 +125,17 @@ func keyURI(s string) (keys.URI, error) {
 	return keys.FileURI(abs)
 }
 
-// linked is a chainCheck for a chain whose root need not be at hand: each
-// certificate is in date, and signed by the next one.
+// linked is a chainCheck for a chain whose root need not be at hand: the
+// certificates are one chain, and each is in date.
 func linked(now time.Time) chainCheck {
 	return func(leaf *ca.Certificate, helpers []*ca.Certificate) ([]*ca.Certificate, error) {
-		chain := append([]*ca.Certificate{leaf}, helpers...)
-		for i, c := range chain {
-			if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+		chain, err := chainOf(append([]*ca.Certificate{leaf}, helpers...))
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range chain {
+			if now.Before(c.NotBefore) || !now.Before(c.NotAfter) {
 				return nil, &ca.VerifyError{Certificate: c, Reason: "not in date"}
-			}
-			if i+1 < len(chain) {
-				if err := c.CheckSignature(chain[i+1].Key); err != nil {
-					return nil, &ca.VerifyError{Certificate: c, Reason: fmt.Sprintf("not signed by the next certificate, %s: %v", chain[i+1].Subject(), err)}
-				}
 			}
 		}
 		return chain, nil
@@ -121,9 +151,9 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
-	if _, err := os.Stat(plan.StorePath(dir)); errors.Is(err, os.ErrNotExist) {
-		return nil
+	dir, err := directoryOf(path)
+	if err != nil || dir == "" {
+		return err
 	}
 	s, err := Open(ctx, dir, actor, func() time.Time { return now })
 	if err != nil {
@@ -139,4 +169,21 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 		}
 	}
 	return fmt.Errorf("%s lies in the PKI directory %s, but %s is no certificate of that PKI", uri.Path, dir, signer.Certificate().Subject())
+}
+
+// directoryOf returns the PKI directory that a key lies in, be it further below,
+// where a plan can put keys, or "".
+func directoryOf(key string) (string, error) {
+	for dir := filepath.Dir(key); ; dir = filepath.Dir(dir) {
+		_, err := os.Stat(plan.StorePath(dir))
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if dir == filepath.Dir(dir) {
+			return "", nil
+		}
+	}
 }

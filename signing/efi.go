@@ -1,12 +1,14 @@
 package signing
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"tmpki/artifact/efi"
@@ -50,9 +52,9 @@ func (s *Session) SignEFI(ctx context.Context, path string, o EFIOptions) (*Sign
 	if !o.Reproducible {
 		opts.Time = s.Now().UTC().Truncate(time.Second)
 	}
-	target := o.Out
-	if target == "" {
-		target = path
+	target := cmp.Or(o.Out, path)
+	if info, err := os.Lstat(target); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file: name another output", target)
 	}
 	out, err := durable.NewFile(target, info.Mode().Perm())
 	if err != nil {
@@ -66,7 +68,7 @@ func (s *Session) SignEFI(ctx context.Context, path string, o EFIOptions) (*Sign
 	if err != nil {
 		return nil, fmt.Errorf("%s: the image as signed: %w", path, err)
 	}
-	if err := s.record(ctx, signer, Signed{"efi", filepath.Base(target), digest, info.Size()}); err != nil {
+	if err := s.record(ctx, signer, Signed{"efi", filepath.Base(target), digest, img.ContentSize()}); err != nil {
 		return nil, err
 	}
 	return signer, out.Commit()
@@ -86,6 +88,10 @@ func (s *Session) checkEFI(out *durable.File, signer *Signer) ([32]byte, error) 
 	anchors := s.Anchors("efi")
 	if s.PKI.Plan.UEFI == nil {
 		anchors = signer.Chain[len(signer.Chain)-1:]
+	}
+	// The image may have another signature that db trusts already.
+	if !slices.ContainsFunc(signer.Chain, func(c *ca.Certificate) bool { return slices.ContainsFunc(anchors, c.Equal) }) {
+		return [32]byte{}, fmt.Errorf("the plan's db holds neither the certificate of %s nor one above it", signer.Entry.Name)
 	}
 	allowed, err := img.Verify(efi.Databases{Certificates: rawCertificates(anchors)})
 	if err != nil {

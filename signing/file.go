@@ -9,6 +9,7 @@ import (
 
 	"tmpki/ca"
 	"tmpki/internal/durable"
+	"tmpki/internal/tree"
 )
 
 // Verifier holds artifacts against trust anchors.
@@ -42,6 +43,9 @@ func (s *Session) SignFile(ctx context.Context, path, as string) (*Signer, error
 	own := Verifier{Trust: signer.Chain[len(signer.Chain)-1:], Time: s.Now()}
 	if _, _, err := verifyCMS(content, p7s, own.chain); err != nil {
 		return nil, fmt.Errorf("%s: the signature as made: %w", path, err)
+	}
+	if err := tree.CheckWritable(path); err != nil {
+		return nil, err
 	}
 	if err := s.record(ctx, signer, Signed{"file", filepath.Base(path), sha256.Sum256(content), int64(len(content))}); err != nil {
 		return nil, err

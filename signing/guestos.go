@@ -1,6 +1,7 @@
 package signing
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"tmpki/artifact/guestos"
 	"tmpki/internal/durable"
@@ -38,13 +40,17 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 		return nil, nil, fmt.Errorf("%s: %w", o.Template, err)
 	}
 	// Whoever can't sign learns it before hours of hashing.
-	if _, err := s.Signer("guestos", o.As, template.GetName()); err != nil {
+	guestOS := cmp.Or(o.Build.Name, template.GetName())
+	if _, err := s.Signer("guestos", o.As, guestOS); err != nil {
 		return nil, nil, err
 	}
-	name := fmt.Sprintf("%s-%d", template.GetName(), o.Build.Version)
+	name := fmt.Sprintf("%s-%d", guestOS, o.Build.Version)
 	final := filepath.Join(o.Out, name)
-	if _, err := os.Lstat(final); !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s exists already: take another version, or remove it", final)
+	conf := final + ".conf"
+	for _, path := range []string{final, conf} {
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("%s exists already: take another version, or remove it", path)
+		}
 	}
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return nil, nil, err
@@ -58,30 +64,48 @@ func (s *Session) BuildGuestOS(ctx context.Context, o BuildOptions) (*guestos.Bu
 		return nil, nil, err
 	}
 	o.Build.ImageDir, o.Build.HashDir, o.Build.Lines = o.Images, staging, lines
+	start := time.Now()
 	built, err := guestos.Build(ctx, template, o.Build)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, i := range built.Images {
-		if err := place(ctx, filepath.Join(o.Images, i.Name+".img"), filepath.Join(staging, i.Name+".img")); err != nil {
+		image := filepath.Join(o.Images, i.Name+".img")
+		if err := place(ctx, image, filepath.Join(staging, i.Name+".img")); err != nil {
 			return nil, nil, err
 		}
+		// What was hashed must be what was placed.
+		if info, err := os.Stat(image); err != nil {
+			return nil, nil, err
+		} else if info.ModTime().After(start) {
+			return nil, nil, fmt.Errorf("%s changed while it was built: build again when it is finished", image)
+		}
+	}
+	// Signed and recorded first: whatever fails up to here leaves nothing in OUT.
+	signer, files, err := s.signText(built.Text, ConfigOptions{Artifact: "guestos", As: o.As})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.record(ctx, signer, signedConfig("guestos", conf, built.Text)); err != nil {
+		return nil, nil, err
 	}
 	if err := durable.Rename(staging, final); err != nil {
 		return nil, nil, err
 	}
-	conf := filepath.Join(o.Out, built.BaseName+".conf")
-	if err := durable.WriteFile(conf, built.Text, 0o644); err != nil {
-		return nil, nil, err
-	}
-	signer, err := s.SignConfig(ctx, conf, ConfigOptions{Artifact: "guestos", As: o.As})
-	return built, signer, err
+	files = append(signedFiles{{".conf", built.Text}}, files...)
+	return built, signer, files.write(final)
 }
 
-// place links or copies a file.
+// place puts a file into a release without reading it again, where that can be: by
+// a clone that shares its blocks, else by a hard link, else by a copy. A hard link
+// is the same file: whoever writes into the image in place, and not by a new file
+// under its name, changes the release, which verify guestos then tells. Of a
+// symbolic link, as a build's deploy directory is full of, it is the file that the
+// link leads to.
 func place(ctx context.Context, from, to string) error {
-	if err := os.Link(from, to); err == nil {
-		return nil
+	from, err := filepath.EvalSymlinks(from)
+	if err != nil {
+		return err
 	}
 	in, err := os.Open(from)
 	if err != nil {
@@ -93,6 +117,12 @@ func place(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer out.Close()
+	if err := out.Clone(in); err == nil {
+		return out.Commit()
+	}
+	if err := os.Link(from, to); err == nil {
+		return nil
+	}
 	if _, err := io.Copy(out, contextReader{ctx, in}); err != nil {
 		return err
 	}

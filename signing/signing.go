@@ -13,7 +13,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"tmpki/ca"
 	"tmpki/plan"
@@ -107,7 +109,7 @@ func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) 
 	var list []store.Signature
 	for _, a := range signed {
 		list = append(list, store.Signature{
-			Artifact: a.Artifact, File: a.File, SHA256: a.SHA256, Size: a.Size,
+			Artifact: a.Artifact, File: recordable(a.File), SHA256: a.SHA256, Size: a.Size,
 			Signer: signer.Entry.Name, Serial: signer.Certificate().SerialNumber.Bytes(), Actor: s.Actor,
 		})
 	}
@@ -115,6 +117,15 @@ func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) 
 		return fmt.Errorf("recording the signature: %w", err)
 	}
 	return nil
+}
+
+// recordable is a file name as the ledger takes it: one that is not UTF-8 is
+// quoted, and stops nobody's signature.
+func recordable(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return strconv.QuoteToASCII(name)
 }
 
 // Verdict says who signed an artifact, and whether its consumer takes it.

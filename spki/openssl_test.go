@@ -11,41 +11,13 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
-
-// openssl runs the second opinion and returns its standard output.
-func openssl(t *testing.T, args ...string) []byte {
-	t.Helper()
-	out, err := tryOpenssl(t, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func tryOpenssl(t *testing.T, args ...string) ([]byte, error) {
-	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("CI lacks openssl")
-		}
-		t.Skip("openssl is not installed")
-	}
-	cmd := exec.Command("openssl", args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("openssl %q: %v\n%s%s", args, err, &stdout, &stderr)
-	}
-	return stdout.Bytes(), nil
-}
 
 func write(t *testing.T, name string, data []byte) string {
 	t.Helper()
@@ -83,8 +55,8 @@ func TestPublicKeyBytes(t *testing.T) {
 		{"ed25519", []string{"-algorithm", "ED25519"}, nil, "ed25519"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			key := write(t, "key.pem", openssl(t, append([]string{"genpkey"}, tt.args...)...))
-			der := openssl(t, "pkey", "-in", key, "-pubout", "-outform", "DER")
+			key := write(t, "key.pem", tooltest.Run(t, "openssl", append([]string{"genpkey"}, tt.args...)...))
+			der := tooltest.Run(t, "openssl", "pkey", "-in", key, "-pubout", "-outform", "DER")
 			pub, err := spki.ParsePublicKey(der)
 			if err != nil {
 				t.Fatal(err)
@@ -170,7 +142,7 @@ func TestSignatures(t *testing.T) {
 				t.Fatal(err)
 			}
 			pub := write(t, "pub.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-			openssl(t, append([]string{"pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", pub, "-in", in,
+			tooltest.Run(t, "openssl", append([]string{"pkeyutl", "-verify", "-rawin", "-pubin", "-inkey", pub, "-in", in,
 				"-sigfile", write(t, "signature", signature)}, tt.args...)...)
 
 			// 2. OpenSSL signs with the same key, and we verify.
@@ -183,7 +155,7 @@ func TestSignatures(t *testing.T) {
 				args = append([]string{"-pkeyopt", "rsa_padding_mode:pss"}, args...)
 			}
 			private := write(t, "key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: plain}))
-			theirs := openssl(t, append([]string{"pkeyutl", "-sign", "-rawin", "-inkey", private, "-in", in}, args...)...)
+			theirs := tooltest.Run(t, "openssl", append([]string{"pkeyutl", "-sign", "-rawin", "-inkey", private, "-in", in}, args...)...)
 			if err := tt.alg.Verify(signer.Public(), message, theirs); err != nil {
 				t.Error(err)
 			}

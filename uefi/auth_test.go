@@ -16,6 +16,7 @@ import (
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"tmpki/cms"
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -86,18 +87,17 @@ func TestAuthIsSignEFISigList(t *testing.T) {
 		{"PK deleted", Update{Variable: variable(t, "PK"), Time: testTime}, "", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			program := tool(t, "sign-efi-sig-list")
 			file := "testdata/" + c.file
 			if c.file == "" {
 				file = writeFile(t, "empty.esl", nil)
 			}
 			out := filepath.Join(t.TempDir(), "auth")
 			args := append(c.args, "-t", "2026-01-02 03:04:05", "-k", "testdata/signer.key", "-c", "testdata/signer.crt", c.u.Variable.Name, file, out)
-			run(t, program, args...)
+			tooltest.Run(t, "sign-efi-sig-list", args...)
 			sameFile(t, out, sign(t, c.u))
 
 			// What is signed is the same too.
-			run(t, program, append(slices.Clone(c.args), "-o", "-t", "2026-01-02 03:04:05", c.u.Variable.Name, file, out)...)
+			tooltest.Run(t, "sign-efi-sig-list", append(slices.Clone(c.args), "-o", "-t", "2026-01-02 03:04:05", c.u.Variable.Name, file, out)...)
 			efiTime, err := marshalTime(c.u.Time)
 			if err != nil {
 				t.Fatal(err)
@@ -113,7 +113,7 @@ func TestAuthIsSignEFISigList(t *testing.T) {
 
 // OpenSSL verifies the signature over what the specification says is signed.
 func TestOpenSSLVerifiesAuth(t *testing.T) {
-	openssl := tool(t, "openssl")
+	tooltest.Need(t, "openssl")
 	a := parse(t, sign(t, Update{Variable: variable(t, "db"), Time: testTime, Value: database(t, "DB.esl")}))
 	var b cryptobyte.Builder
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -121,7 +121,7 @@ func TestOpenSSLVerifiesAuth(t *testing.T) {
 		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(a.signature) })
 	})
 	message := slices.Concat([]byte("d\x00b\x00"), ImageSecurityDatabase[:], []byte("\x27\x00\x00\x00"), a.efiTime, a.payload)
-	run(t, openssl, "smime", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "p7", b.BytesOrPanic()),
+	tooltest.Run(t, "openssl", "smime", "-verify", "-binary", "-inform", "DER", "-in", writeFile(t, "p7", b.BytesOrPanic()),
 		"-content", writeFile(t, "message", message), "-CAfile", "testdata/signer.crt", "-purpose", "any")
 }
 
@@ -342,11 +342,11 @@ func TestVerifyRefuses(t *testing.T) {
 
 // EDK II finds the signer by issuer and serial.
 func TestVerifyRefusesKeyIdentifier(t *testing.T) {
-	openssl := tool(t, "openssl")
+	tooltest.Need(t, "openssl")
 	v := variable(t, "db")
 	a := parse(t, sign(t, Update{Variable: v, Time: testTime, Value: database(t, "DB.esl")}))
 	out := filepath.Join(t.TempDir(), "p7")
-	run(t, openssl, "cms", "-sign", "-binary", "-noattr", "-keyid", "-md", "sha256", "-outform", "DER", "-out", out,
+	tooltest.Run(t, "openssl", "cms", "-sign", "-binary", "-noattr", "-keyid", "-md", "sha256", "-outform", "DER", "-out", out,
 		"-in", writeFile(t, "message", v.message(false, a.efiTime, a.payload)), "-signer", "testdata/signer.crt", "-inkey", "testdata/signer.key")
 	info, err := os.ReadFile(out)
 	if err != nil {

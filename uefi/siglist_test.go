@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -51,7 +52,7 @@ func TestListIsCertToEFISigList(t *testing.T) {
 			t.Fatal(err)
 		}
 		out := filepath.Join(t.TempDir(), "esl")
-		run(t, tool(t, "cert-to-efi-sig-list"), "-g", testOwner, "testdata/"+name, out)
+		tooltest.Run(t, "cert-to-efi-sig-list", "-g", testOwner, "testdata/"+name, out)
 		sameFile(t, out, got)
 	}
 }
@@ -77,7 +78,6 @@ func TestListIsHashToEFISigList(t *testing.T) {
 
 // efitools finds our certificates in a database of all kinds of entries.
 func TestSigListToCertsReadsOurs(t *testing.T) {
-	program := tool(t, "sig-list-to-certs")
 	db := database(t, "DB.esl")
 	for _, e := range append(database(t, "hashes.esl").Entries(), database(t, "signer.esl").Entries()...) {
 		if _, err := db.Add(e); err != nil {
@@ -89,7 +89,7 @@ func TestSigListToCertsReadsOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := filepath.Join(t.TempDir(), "out")
-	run(t, program, writeFile(t, "esl", b), base)
+	tooltest.Run(t, "sig-list-to-certs", writeFile(t, "esl", b), base)
 	for i, name := range []string{"DB.crt", "ssig_subca.cert"} {
 		sameFile(t, base+"-"+string(rune('0'+i))+".der", certificate(t, name))
 	}

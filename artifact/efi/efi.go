@@ -95,6 +95,10 @@ func open(file io.ReaderAt, size int64) (*Image, error) {
 	return img, err
 }
 
+// ContentSize returns how many octets of the file a signature that Sign makes is
+// over, padding included: all but the certificate table.
+func (img *Image) ContentSize() int64 { return align(img.layout.content) }
+
 // readAt fills b from the file, or fails.
 func readAt(file io.ReaderAt, b []byte, offset int64) error {
 	n, err := file.ReadAt(b, offset)

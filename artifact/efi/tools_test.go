@@ -14,33 +14,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tmpki/internal/tooltest"
 )
-
-// tool skips a test on a machine without a tool; in CI none may lack.
-func tool(t testing.TB, name, debianPackage string) {
-	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing: install %s", name, debianPackage)
-		}
-		t.Skipf("%s is missing: install %s", name, debianPackage)
-	}
-}
-
-// run runs a tool, which must work, and returns what it says.
-func run(t testing.TB, name string, args ...string) string {
-	t.Helper()
-	output, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, output)
-	}
-	return string(output)
-}
 
 // fails runs a tool, which must not work.
 func fails(t testing.TB, name string, args ...string) {
 	t.Helper()
-	if output, err := exec.Command(name, args...).CombinedOutput(); err == nil {
+	if output, err := exec.Command(tooltest.Path(t, name), args...).CombinedOutput(); err == nil {
 		t.Errorf("%s %s: no error: %s", name, strings.Join(args, " "), output)
 	}
 }
@@ -71,28 +52,19 @@ func (a *authority) pemFiles(t testing.TB, dir, name string) (key, certificate s
 func gnuEFI(t testing.TB) []byte {
 	t.Helper()
 	dir := t.TempDir()
-	library := "/usr/lib"
-	if _, err := os.Stat("/usr/lib/x86_64-linux-gnu/gnuefi"); err == nil {
-		library = "/usr/lib/x86_64-linux-gnu/gnuefi"
-	}
-	if _, err := os.Stat(library + "/crt0-efi-x86_64.o"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("gnu-efi is missing: install gnu-efi")
-		}
-		t.Skip("gnu-efi is missing: install gnu-efi")
-	}
-	tool(t, "gcc", "gcc")
-	tool(t, "objcopy", "binutils")
+	crt0 := tooltest.Path(t, "crt0-efi-x86_64.o")
+	library := filepath.Dir(crt0)
+	tooltest.Need(t, "gcc", "objcopy")
 	c := writeFile(t, dir, "program.c", []byte(`
 #include <efi.h>
 #include <efilib.h>
 EFI_STATUS efi_main(EFI_HANDLE image, EFI_SYSTEM_TABLE *table) { InitializeLib(image, table); Print(L"hello\n"); return EFI_SUCCESS; }
 `))
 	object, shared, program := filepath.Join(dir, "program.o"), filepath.Join(dir, "program.so"), filepath.Join(dir, "program.efi")
-	run(t, "gcc", "-I/usr/include/efi", "-I/usr/include/efi/x86_64", "-fpic", "-ffreestanding", "-fno-stack-protector", "-fshort-wchar", "-mno-red-zone", "-c", c, "-o", object)
-	run(t, "ld", "-shared", "-Bsymbolic", "-nostdlib", "-znocombreloc", "-znoexecstack", "-T", library+"/elf_x86_64_efi.lds", "-L"+library, "-L/usr/lib",
-		library+"/crt0-efi-x86_64.o", object, "-o", shared, "-lefi", "-lgnuefi")
-	run(t, "objcopy", "-j", ".text", "-j", ".sdata", "-j", ".data", "-j", ".dynamic", "-j", ".dynsym", "-j", ".rel*", "-j", ".reloc", "--target", "efi-app-x86_64", shared, program)
+	tooltest.Run(t, "gcc", "-I/usr/include/efi", "-I/usr/include/efi/x86_64", "-fpic", "-ffreestanding", "-fno-stack-protector", "-fshort-wchar", "-mno-red-zone", "-c", c, "-o", object)
+	tooltest.Run(t, "ld", "-shared", "-Bsymbolic", "-nostdlib", "-znocombreloc", "-znoexecstack", "-T", library+"/elf_x86_64_efi.lds", "-L"+library, "-L/usr/lib",
+		crt0, object, "-o", shared, "-lefi", "-lgnuefi")
+	tooltest.Run(t, "objcopy", "-j", ".text", "-j", ".sdata", "-j", ".data", "-j", ".dynamic", "-j", ".dynsym", "-j", ".rel*", "-j", ".reloc", "--target", "efi-app-x86_64", shared, program)
 	b, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
@@ -118,9 +90,7 @@ func toolImages(t testing.TB) map[string][]byte {
 
 // TestToolsVerifyOurs has all tools verify our signatures and compute our digests.
 func TestToolsVerifyOurs(t *testing.T) {
-	tool(t, "sbverify", "sbsigntool")
-	tool(t, "osslsigncode", "osslsigncode")
-	tool(t, "pesign", "pesign")
+	tooltest.Need(t, "sbverify", "osslsigncode", "pesign")
 	a := testAuthorities()
 	dir := t.TempDir()
 	_, direct := a.direct.pemFiles(t, dir, "direct")
@@ -134,15 +104,15 @@ func TestToolsVerifyOurs(t *testing.T) {
 			digest := digestOf(t, signed)
 			want := hex.EncodeToString(digest[:])
 
-			run(t, "sbverify", "--cert", direct, one)
-			run(t, "sbverify", "--cert", direct, two)
+			tooltest.Run(t, "sbverify", "--cert", direct, one)
+			tooltest.Run(t, "sbverify", "--cert", direct, two)
 			fails(t, "sbverify", "--cert", stranger, one)
-			if list := run(t, "sbverify", "--list", two); strings.Count(list, "image signature issuers") != 2 {
+			if list := string(tooltest.Run(t, "sbverify", "--list", two)); strings.Count(list, "image signature issuers") != 2 {
 				t.Errorf("sbverify: %s", list)
 			}
 
 			// osslsigncode asks for dates; it looks at the first signature.
-			verdict := run(t, "osslsigncode", "verify", "-CAfile", direct, "-time", "1600000000", "-in", one)
+			verdict := string(tooltest.Run(t, "osslsigncode", "verify", "-CAfile", direct, "-time", "1600000000", "-in", one))
 			if !strings.Contains(strings.ToLower(verdict), "calculated message digest : "+want) || !strings.Contains(verdict, "Signature verification: ok") {
 				t.Errorf("osslsigncode: want %s: %s", want, verdict)
 			}
@@ -150,10 +120,10 @@ func TestToolsVerifyOurs(t *testing.T) {
 				t.Errorf("osslsigncode: %s", verdict)
 			}
 
-			if h := run(t, "pesign", "-h", "-i", two); !strings.Contains(h, want) {
+			if h := string(tooltest.Run(t, "pesign", "-h", "-i", two)); !strings.Contains(h, want) {
 				t.Errorf("pesign: %s, want %s", h, want)
 			}
-			if s := run(t, "pesign", "-S", "-i", two); !strings.Contains(s, "common name is direct") || !strings.Contains(s, "common name is leaf") {
+			if s := string(tooltest.Run(t, "pesign", "-S", "-i", two)); !strings.Contains(s, "common name is direct") || !strings.Contains(s, "common name is leaf") {
 				t.Errorf("pesign: %s", s)
 			}
 		})
@@ -163,9 +133,7 @@ func TestToolsVerifyOurs(t *testing.T) {
 // TestOursVerifiesTools has us verify sbsign's and osslsigncode's signatures, add
 // to them, and has sbsign add to ours.
 func TestOursVerifiesTools(t *testing.T) {
-	tool(t, "sbsign", "sbsigntool")
-	tool(t, "sbverify", "sbsigntool")
-	tool(t, "osslsigncode", "osslsigncode")
+	tooltest.Need(t, "sbsign", "sbverify", "osslsigncode")
 	a := testAuthorities()
 	keys := t.TempDir()
 	leafKey, leaf := a.leaf.pemFiles(t, keys, "leaf")
@@ -185,7 +153,7 @@ func TestOursVerifiesTools(t *testing.T) {
 			out := func(name string) string { return filepath.Join(dir, name) }
 
 			// 1. sbsign's alone.
-			run(t, "sbsign", "--key", leafKey, "--cert", leaf, "--addcert", sub, "--output", out("sb.efi"), in)
+			tooltest.Run(t, "sbsign", "--key", leafKey, "--cert", leaf, "--addcert", sub, "--output", out("sb.efi"), in)
 			theirs := read(out("sb.efi"))
 			if _, err := openBytes(t, theirs).Verify(trusting(a.root)); err != nil {
 				t.Errorf("sbsign's: %v", err)
@@ -197,10 +165,10 @@ func TestOursVerifiesTools(t *testing.T) {
 
 			// 2. Ours after sbsign's, and sbsign's after ours.
 			both := writeFile(t, dir, "both.efi", signBytes(t, theirs, a.direct.signer(), SignOptions{}))
-			run(t, "sbverify", "--cert", leaf, both)
-			run(t, "sbverify", "--cert", direct, both)
+			tooltest.Run(t, "sbverify", "--cert", leaf, both)
+			tooltest.Run(t, "sbverify", "--cert", direct, both)
 			one := writeFile(t, dir, "one.efi", signBytes(t, image, a.direct.signer(), SignOptions{}))
-			run(t, "sbsign", "--key", leafKey, "--cert", leaf, "--addcert", sub, "--output", out("two.efi"), one)
+			tooltest.Run(t, "sbsign", "--key", leafKey, "--cert", leaf, "--addcert", sub, "--output", out("two.efi"), one)
 			for _, file := range []string{"both.efi", "two.efi"} {
 				for _, trusted := range []*authority{a.root, a.direct} {
 					if _, err := openBytes(t, read(out(file))).Verify(trusting(trusted)); err != nil {
@@ -210,7 +178,7 @@ func TestOursVerifiesTools(t *testing.T) {
 			}
 
 			// 3. osslsigncode's.
-			run(t, "osslsigncode", "sign", "-h", "sha256", "-key", leafKey, "-certs", leaf, "-ac", sub, "-in", in, "-out", out("ossl.efi"))
+			tooltest.Run(t, "osslsigncode", "sign", "-h", "sha256", "-key", leafKey, "-certs", leaf, "-ac", sub, "-in", in, "-out", out("ossl.efi"))
 			img := openBytes(t, read(out("ossl.efi")))
 			if _, err := img.Verify(trusting(a.root)); err != nil {
 				t.Errorf("osslsigncode's: %v", err)
@@ -218,7 +186,7 @@ func TestOursVerifiesTools(t *testing.T) {
 			if err := img.CheckChecksum(); err != nil {
 				t.Errorf("osslsigncode's: %v", err)
 			}
-			run(t, "osslsigncode", "sign", "-h", "sha1", "-key", leafKey, "-certs", leaf, "-ac", sub, "-in", in, "-out", out("sha1.efi"))
+			tooltest.Run(t, "osslsigncode", "sign", "-h", "sha1", "-key", leafKey, "-certs", leaf, "-ac", sub, "-in", in, "-out", out("sha1.efi"))
 			if s := openBytes(t, read(out("sha1.efi"))).Signatures(); len(s) != 1 || s[0].Err == nil {
 				t.Errorf("SHA-1: %+v", s)
 			}
@@ -229,14 +197,14 @@ func TestOursVerifiesTools(t *testing.T) {
 // TestUnsignedDigest compares digests of images as they are, which pesign pads
 // only if told to, like firmware, and unlike Sign.
 func TestUnsignedDigest(t *testing.T) {
-	tool(t, "pesign", "pesign")
+	tooltest.Need(t, "pesign")
 	for name, image := range toolImages(t) {
 		digest, err := openBytes(t, image).Digest(crypto.SHA256)
 		if err != nil {
 			t.Fatal(err)
 		}
 		path := writeFile(t, t.TempDir(), "image.efi", image)
-		if h := run(t, "pesign", "-h", "-i", path); !strings.Contains(h, hex.EncodeToString(digest)) {
+		if h := string(tooltest.Run(t, "pesign", "-h", "-i", path)); !strings.Contains(h, hex.EncodeToString(digest)) {
 			t.Errorf("%s: pesign: %s, want %x", name, h, digest)
 		}
 	}
@@ -245,20 +213,18 @@ func TestUnsignedDigest(t *testing.T) {
 // TestOursVerifiesPesign has pesign sign, which takes its keys from a database of
 // NSS, and writes SpcIndirectDataContent in its own way.
 func TestOursVerifiesPesign(t *testing.T) {
-	tool(t, "pesign", "pesign")
-	tool(t, "pk12util", "libnss3-tools")
-	tool(t, "openssl", "openssl")
+	tooltest.Need(t, "pesign", "pk12util", "openssl")
 	a := testAuthorities()
 	dir := t.TempDir()
 	database := t.TempDir()
 	key, certificate := a.direct.pemFiles(t, dir, "direct")
 	p12 := filepath.Join(dir, "direct.p12")
-	run(t, "openssl", "pkcs12", "-export", "-inkey", key, "-in", certificate, "-name", "direct", "-passout", "pass:test", "-out", p12)
-	run(t, "certutil", "-N", "-d", database, "--empty-password")
-	run(t, "pk12util", "-i", p12, "-d", database, "-W", "test")
+	tooltest.Run(t, "openssl", "pkcs12", "-export", "-inkey", key, "-in", certificate, "-name", "direct", "-passout", "pass:test", "-out", p12)
+	tooltest.Run(t, "certutil", "-N", "-d", database, "--empty-password")
+	tooltest.Run(t, "pk12util", "-i", p12, "-d", database, "-W", "test")
 	in := writeFile(t, dir, "in.efi", peImage{sections: []int{0x400, 0x200}}.build())
 	out := filepath.Join(dir, "out.efi")
-	run(t, "pesign", "-s", "-n", database, "-c", "direct", "-i", in, "-o", out)
+	tooltest.Run(t, "pesign", "-s", "-n", database, "-c", "direct", "-i", in, "-o", out)
 	b, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
@@ -275,18 +241,18 @@ func TestOursVerifiesPesign(t *testing.T) {
 // TestPSSKeys has a certificate with an id-RSASSA-PSS key, which can't sign images,
 // but can issue the certificate of one that does.
 func TestPSSKeys(t *testing.T) {
-	tool(t, "openssl", "openssl")
+	tooltest.Need(t, "openssl")
 	a := testAuthorities()
 	dir := t.TempDir()
 	rootKey, root := a.root.pemFiles(t, dir, "root")
 	leafKey, _ := a.leaf.pemFiles(t, dir, "leaf")
 	subKey := filepath.Join(dir, "sub.key")
-	run(t, "openssl", "genpkey", "-algorithm", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-out", subKey)
+	tooltest.Run(t, "openssl", "genpkey", "-algorithm", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-out", subKey)
 	certify := func(name, key, issuer, issuerKey, extension string) []byte {
 		request := filepath.Join(dir, name+".csr")
 		out := filepath.Join(dir, name+".crt")
-		run(t, "openssl", "req", "-new", "-key", key, "-subj", "/CN="+name, "-out", request)
-		run(t, "openssl", "x509", "-req", "-in", request, "-CA", issuer, "-CAkey", issuerKey, "-CAcreateserial",
+		tooltest.Run(t, "openssl", "req", "-new", "-key", key, "-subj", "/CN="+name, "-out", request)
+		tooltest.Run(t, "openssl", "x509", "-req", "-in", request, "-CA", issuer, "-CAkey", issuerKey, "-CAcreateserial",
 			"-extfile", writeFile(t, dir, name+".ext", []byte(extension)), "-out", out)
 		b, err := os.ReadFile(out)
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"tmpki/artifact/guestos"
 	"tmpki/artifact/verity"
+	"tmpki/internal/tooltest"
 )
 
 // images adds to the template a second image without a tree, mounted twice, and
@@ -157,34 +157,13 @@ func TestBuild(t *testing.T) {
 	if info.Mode() != 0o644 || info.Size() != root.Verity.TreeSize {
 		t.Errorf("hash tree has mode %v and %d bytes, want %d", info.Mode(), info.Size(), root.Verity.TreeSize)
 	}
-	veritysetup(t, "verify", filepath.Join(dir, "root.img"), tree, cfg.MountsSetup[0].GetImageVeritySha256())
-	dump := veritysetup(t, "dump", tree)
+	tooltest.Run(t, "veritysetup", "verify", filepath.Join(dir, "root.img"), tree, cfg.MountsSetup[0].GetImageVeritySha256())
+	dump := string(tooltest.Run(t, "veritysetup", "dump", tree))
 	for _, want := range []string{"Hash algorithm:  \tsha256\n", "Data blocks:     \t300\n"} {
 		if !strings.Contains(dump, want) {
 			t.Errorf("veritysetup dump has no %q:\n%s", want, dump)
 		}
 	}
-}
-
-// veritysetup runs "veritysetup ARGS" and returns what it prints. Without the
-// tool it skips the test, or fails it in CI.
-func veritysetup(t *testing.T, args ...string) string {
-	t.Helper()
-	tool, err := exec.LookPath("veritysetup")
-	if err != nil {
-		tool, err = exec.LookPath("/usr/sbin/veritysetup") // not in the PATH of users
-	}
-	switch {
-	case err != nil && os.Getenv("CI") != "":
-		t.Fatal("veritysetup not found: apt-get install cryptsetup-bin")
-	case err != nil:
-		t.Skip("veritysetup not found: apt-get install cryptsetup-bin")
-	}
-	out, err := exec.Command(tool, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("veritysetup %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
 }
 
 func TestBuildIsReproducible(t *testing.T) {

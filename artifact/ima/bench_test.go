@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tmpki/internal/tooltest"
 	"tmpki/internal/tree"
 )
 
@@ -23,7 +24,7 @@ import (
 // time in terms of the others.
 func BenchmarkSign200(b *testing.B) {
 	p := newParty(b, rsaKey(b, 0, 4096), nil)
-	evmctl := tool(b, "evmctl", "ima-evm-utils")
+	evmctl := tooltest.Path(b, "evmctl")
 	key, _ := p.save(b)
 	ourRoot, theirRoot := b.TempDir(), b.TempDir()
 	var names []string

@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tmpki/internal/tooltest"
 	"tmpki/internal/tree"
 	"tmpki/spki"
 )
@@ -92,7 +92,7 @@ func newParty(t testing.TB, key crypto.Signer, change func(*x509.Certificate)) p
 func pssCertificate(t testing.TB) *x509.Certificate {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "cert")
-	run(t, tool(t, "openssl", "openssl"), "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-noenc",
+	tooltest.Run(t, "openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-noenc",
 		"-keyout", os.DevNull, "-subj", "/CN=pss", "-outform", "DER", "-out", out)
 	certificate, err := x509.ParseCertificate(read(t, out))
 	if err != nil {
@@ -113,28 +113,6 @@ func (p party) save(t testing.TB) (keyPath, certificatePath string) {
 	write(t, keyPath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	write(t, certificatePath, p.certificate.Raw)
 	return keyPath, certificatePath
-}
-
-// tool finds a program, or skips the test; in CI it must be there.
-func tool(t testing.TB, name, debianPackage string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing: apt-get install %s", name, debianPackage)
-		}
-		t.Skipf("%s is missing: apt-get install %s", name, debianPackage)
-	}
-	return path
-}
-
-func run(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%q: %v\n%s", args, err, out)
-	}
-	return string(out)
 }
 
 func read(t testing.TB, path string) []byte {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -27,7 +28,7 @@ func sign(t testing.TB, content []byte, p party) []byte {
 // TestLikeEvmctl compares with the field's own tool, octet for octet, and has it
 // verify.
 func TestLikeEvmctl(t *testing.T) {
-	evmctl := tool(t, "evmctl", "ima-evm-utils")
+	tooltest.Need(t, "evmctl")
 	for _, bits := range []int{2048, 3072, 4096} {
 		p := newParty(t, rsaKey(t, 0, bits), nil)
 		key, certificate := p.save(t)
@@ -39,7 +40,7 @@ func TestLikeEvmctl(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			run(t, evmctl, "ima_sign", "--sigfile", "-n", "-a", "sha256", "-k", key, path)
+			tooltest.Run(t, "evmctl", "ima_sign", "--sigfile", "-n", "-a", "sha256", "-k", key, path)
 			if !bytes.Equal(signed.Signature, read(t, path+".sig")) {
 				t.Errorf("RSA %d, %d octets: not what evmctl writes", bits, size)
 			}
@@ -47,13 +48,13 @@ func TestLikeEvmctl(t *testing.T) {
 				t.Errorf("ledger would get %x, %d octets", signed.SHA256, signed.Size)
 			}
 			write(t, path+".sig", signed.Signature)
-			run(t, evmctl, "ima_verify", "--sigfile", "-k", certificate, path)
+			tooltest.Run(t, "evmctl", "ima_verify", "--sigfile", "-k", certificate, path)
 		}
 	}
 }
 
 func TestEvmctlVerifiesTheXattr(t *testing.T) {
-	evmctl := tool(t, "evmctl", "ima-evm-utils")
+	tooltest.Need(t, "evmctl")
 	if os.Getuid() != 0 {
 		t.Skip("setting security.ima needs root")
 	}
@@ -65,10 +66,10 @@ func TestEvmctlVerifiesTheXattr(t *testing.T) {
 	if _, err := SignFiles(t.Context(), []string{path}, p.key, p.certificate, Xattr, testOptions); err != nil {
 		t.Fatal(err)
 	}
-	run(t, evmctl, "ima_verify", "-k", certificate, path)
+	tooltest.Run(t, "evmctl", "ima_verify", "-k", certificate, path)
 
 	// And the other way round.
-	run(t, evmctl, "ima_sign", "-a", "sha256", "-k", key, path)
+	tooltest.Run(t, "evmctl", "ima_sign", "-a", "sha256", "-k", key, path)
 	signature, err := Load(path, Xattr)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func Load(path string, place Place) ([]byte, error) {
 	case Xattr:
 		return getXattr(path)
 	case SigFile:
-		f, err := os.Open(sigPath(path))
+		f, _, err := tree.Open(sigPath(path))
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %v", ErrUnsigned, err)
 		}

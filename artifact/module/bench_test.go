@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tmpki/internal/tooltest"
 	"tmpki/internal/tree"
 )
 
@@ -21,7 +22,7 @@ import (
 // of each, and our time in terms of the others.
 func BenchmarkSign200(b *testing.B) {
 	p := newParty(b, rsaKey(b, 0, 4096), "signer", 1)
-	signFile := tool(b, "sign-file", "linux-kbuild-6.1")
+	signFile := tooltest.Path(b, "sign-file")
 	key, certificate := p.save(b)
 	ourRoot, theirRoot := b.TempDir(), b.TempDir()
 	var files [][]byte

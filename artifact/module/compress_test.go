@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+
+	"tmpki/internal/tooltest"
 )
 
 // pipe runs a tool over data.
@@ -28,7 +30,7 @@ func pipe(t testing.TB, data []byte, args ...string) []byte {
 // TestCompressedByTools signs what the tools compress, in every form that they
 // have, and wants them to read the result.
 func TestCompressedByTools(t *testing.T) {
-	xz, zst, gz := tool(t, "xz", "xz-utils"), tool(t, "zstd", "zstd"), tool(t, "gzip", "gzip")
+	xz, zst, gz := tooltest.Path(t, "xz"), tooltest.Path(t, "zstd"), tooltest.Path(t, "gzip")
 	p := newParty(t, rsaKey(t, 0, 2048), "signer", 1)
 	module := append(newModule(t, "m", 100_000), make([]byte, 300_000)...)
 	want := mustSign(t, module, p)
@@ -81,7 +83,7 @@ func TestForTheKernel(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, path, file)
-		out := run(t, tool(t, "xz", "xz-utils"), "-lvv", path)
+		out := string(tooltest.Run(t, "xz", "-lvv", path))
 		for _, want := range []string{"CRC32", "--lzma2=dict=2MiB", "Streams:            1", "Blocks:             1"} {
 			if !strings.Contains(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
 				t.Errorf("xz does not list %q:\n%s", want, out)
@@ -120,7 +122,7 @@ func TestForTheKernel(t *testing.T) {
 }
 
 func TestDecompressRefuses(t *testing.T) {
-	xz, zst, gz := tool(t, "xz", "xz-utils"), tool(t, "zstd", "zstd"), tool(t, "gzip", "gzip")
+	xz, zst, gz := tooltest.Path(t, "xz"), tooltest.Path(t, "zstd"), tooltest.Path(t, "gzip")
 	module := newModule(t, "m", 10_000)
 	gzFile, xzFile, zstFile := pipe(t, module, gz), pipe(t, module, xz), pipe(t, module, zst, "-q")
 	flipped := func(b []byte, i int) []byte {

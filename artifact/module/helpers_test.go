@@ -15,11 +15,12 @@ import (
 	"fmt"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"tmpki/internal/tooltest"
 )
 
 // A party is a key with a certificate.
@@ -87,9 +88,8 @@ func ecKey(t testing.TB) crypto.Signer {
 // serial.
 func pssCertificate(t testing.TB, name string, serial int64) *x509.Certificate {
 	t.Helper()
-	openssl := tool(t, "openssl", "openssl")
 	out := filepath.Join(t.TempDir(), "cert")
-	run(t, openssl, "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-noenc",
+	tooltest.Run(t, "openssl", "req", "-x509", "-newkey", "rsa-pss", "-pkeyopt", "rsa_keygen_bits:2048", "-noenc",
 		"-keyout", os.DevNull, "-subj", "/CN="+name, "-set_serial", fmt.Sprint(serial), "-outform", "DER", "-out", out)
 	certificate, err := x509.ParseCertificate(read(t, out))
 	if err != nil {
@@ -140,33 +140,6 @@ func newELF(t testing.TB, kind elf.Type, section, name string, padding int) []by
 	put(elf.Section64{Name: uint32(len(section)) + 2, Type: uint32(elf.SHT_PROGBITS), Off: uint64(at[1]), Size: uint64(padding), Addralign: 8})
 	put(elf.Section64{Name: uint32(len(section)) + 8, Type: uint32(elf.SHT_STRTAB), Off: uint64(at[2]), Size: uint64(len(names)), Addralign: 1})
 	return out.Bytes()
-}
-
-// tool finds a program, or skips the test; in CI it must be there.
-func tool(t testing.TB, name, debianPackage string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && name == "sign-file" {
-		if found, _ := filepath.Glob("/usr/lib/linux-kbuild-*/scripts/sign-file"); len(found) > 0 {
-			path, err = found[len(found)-1], nil
-		}
-	}
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("%s is missing: apt-get install %s", name, debianPackage)
-		}
-		t.Skipf("%s is missing: apt-get install %s", name, debianPackage)
-	}
-	return path
-}
-
-func run(t testing.TB, args ...string) string {
-	t.Helper()
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%q: %v\n%s", args, err, out)
-	}
-	return string(out)
 }
 
 // save writes the party's key and certificate for tools that want PEM.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"tmpki/internal/tooltest"
 	"tmpki/spki"
 )
 
@@ -25,7 +26,7 @@ func mustSign(t testing.TB, file []byte, p party) []byte {
 
 // TestLikeSignFile compares with the kernel's own tool, octet for octet.
 func TestLikeSignFile(t *testing.T) {
-	signFile := tool(t, "sign-file", "linux-kbuild-6.1")
+	tooltest.Need(t, "sign-file")
 	for _, bits := range []int{2048, 3072, 4096} {
 		p := newParty(t, rsaKey(t, 0, bits), "signer", 0x7fff0080)
 		key, certificate := p.save(t)
@@ -33,7 +34,7 @@ func TestLikeSignFile(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "m.ko")
 			module := newModule(t, "m", padding)
 			write(t, path, module)
-			run(t, signFile, "sha256", key, certificate, path)
+			tooltest.Run(t, "sign-file", "sha256", key, certificate, path)
 			signed, err := Sign(module, p.key, p.certificate)
 			if err != nil {
 				t.Fatal(err)
@@ -49,7 +50,7 @@ func TestLikeSignFile(t *testing.T) {
 }
 
 func TestModinfoShowsTheSigner(t *testing.T) {
-	modinfo := tool(t, "modinfo", "kmod")
+	tooltest.Need(t, "modinfo")
 	p := newParty(t, rsaKey(t, 0, 2048), "the signer of modules", 0x1234)
 	for _, compression := range []Compression{None, XZ, Zstd} { // Debian's kmod has no gzip
 		name := "m.ko"
@@ -62,7 +63,7 @@ func TestModinfoShowsTheSigner(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, path, mustSign(t, file, p))
-		out := run(t, modinfo, path)
+		out := string(tooltest.Run(t, "modinfo", path))
 		for _, want := range []string{"the signer of modules", "12:34", "sha256", "PKCS#7"} {
 			if !strings.Contains(out, want) {
 				t.Errorf("%v: modinfo does not show %q:\n%s", compression, want, out)

@@ -14,31 +14,11 @@ import (
 	"testing"
 
 	"tmpki/artifact/verity"
+	"tmpki/internal/tooltest"
 )
 
 // The second opinion on everything that this package writes is cryptsetup's
 // own tool: same image, same salt, same UUID, same bytes.
-
-// veritysetup runs "veritysetup ARGS" and returns what it prints. Without the
-// tool it skips the test, or fails it in CI.
-func veritysetup(t testing.TB, args ...string) string {
-	t.Helper()
-	tool, err := exec.LookPath("veritysetup")
-	if err != nil {
-		tool, err = exec.LookPath("/usr/sbin/veritysetup") // not in the PATH of users
-	}
-	switch {
-	case err != nil && os.Getenv("CI") != "":
-		t.Fatal("veritysetup not found: apt-get install cryptsetup-bin")
-	case err != nil:
-		t.Skip("veritysetup not found: apt-get install cryptsetup-bin")
-	}
-	out, err := exec.Command(tool, args...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("veritysetup %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return string(out)
-}
 
 var testUUID = [16]byte{0x5a, 0x1f, 0x26, 0x47, 0x21, 0x0a, 0x4c, 0x52, 0x90, 0xd1, 0x0b, 0x1d, 0x7d, 0x3a, 0x3e, 0x11}
 
@@ -115,7 +95,7 @@ func compare(t *testing.T, size int64, opts verity.Options) {
 		u := hex.EncodeToString(opts.UUID[:])
 		args = append(args, "--uuid="+strings.Join([]string{u[:8], u[8:12], u[12:16], u[16:20], u[20:]}, "-"))
 	}
-	out := veritysetup(t, append(args, "format", imagePath, theirsPath)...)
+	out := string(tooltest.Run(t, "veritysetup", append(args, "format", imagePath, theirsPath)...))
 	theirRoot := regexp.MustCompile(`Root hash:\s+([0-9a-f]{64})`).FindStringSubmatch(out)[1]
 
 	image := openSource(t, imagePath)
@@ -143,7 +123,7 @@ func compare(t *testing.T, size int64, opts verity.Options) {
 	} else {
 		args = nil
 	}
-	veritysetup(t, append(args, "verify", imagePath, oursPath, theirRoot)...)
+	tooltest.Run(t, "veritysetup", append(args, "verify", imagePath, oursPath, theirRoot)...)
 	if opts.IgnoreTail {
 		return // Verify is stricter
 	}

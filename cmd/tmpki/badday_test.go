@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tmpki/internal/tooltest"
 )
 
 // TestTwentyAtOnce runs 20 processes on one directory, and 20 on 20 directories
@@ -224,7 +226,7 @@ func TestReadOnly(t *testing.T) {
 // was there before, or it succeeds.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	need(scriptT{t}, "unshare")
+	tooltest.Need(t, "unshare")
 	if err := exec.Command("unshare", "-m", "true").Run(); err != nil {
 		t.Skipf("no mount namespaces here: %v", err)
 	}

@@ -31,34 +31,6 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tmpki": func() { os.Exit(run()) }})
 }
 
-// debian names the packages of the tools that tests ask for a second opinion.
-var debian = map[string]string{
-	"openssl":           "openssl",
-	"sig-list-to-certs": "efitools",
-	"setpriv":           "util-linux",
-	"unshare":           "util-linux",
-}
-
-// need skips a test that lacks a tool, and fails it in CI, where none may lack.
-func need(t testscript.T, tools ...string) {
-	for _, tool := range tools {
-		if _, err := exec.LookPath(tool); err == nil {
-			continue
-		}
-		what := fmt.Sprintf("%s is missing: apt-get install %s", tool, debian[tool])
-		if os.Getenv("CI") != "" {
-			t.Fatal(what)
-		}
-		t.Skip(what)
-	}
-}
-
-// scriptT makes a *testing.T a testscript.T.
-type scriptT struct{ *testing.T }
-
-func (t scriptT) Run(string, func(testscript.T)) { panic("not used") }
-func (t scriptT) Verbose() bool                  { return testing.Verbose() }
-
 // result is what a run of tmpki left.
 type result struct {
 	code           int

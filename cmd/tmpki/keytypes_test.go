@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tmpki/internal/tooltest"
 )
 
 // TestKeyTypes has OpenSSL and efitools look at every file that generate makes,
 // for each kind of key.
 func TestKeyTypes(t *testing.T) {
 	t.Parallel()
-	need(scriptT{t}, "openssl", "sig-list-to-certs")
+	tooltest.Need(t, "openssl", "sig-list-to-certs")
 	for _, tt := range []struct {
 		keyType, pass string
 		mixed         bool
@@ -54,7 +56,7 @@ func TestKeyTypes(t *testing.T) {
 func acceptAll(t *testing.T, dir, pass string) {
 	t.Helper()
 	temp := t.TempDir()
-	ssl := func(args ...string) string { return must(t, dir, "openssl", args...) }
+	ssl := func(args ...string) string { return openssl(t, dir, args...) }
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {

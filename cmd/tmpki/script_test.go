@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"tmpki/internal/tooltest"
 )
 
 // TestScripts runs testdata/script, one file for each rule of the command line.
@@ -56,7 +58,7 @@ func usage(ts *testscript.TestScript, bad bool, text string) {
 
 func scriptNeed(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) == 0, "need TOOL...")
-	need(ts.Value("t").(testscript.T), args...)
+	tooltest.Need(ts.Value("t").(testscript.T), args...)
 }
 
 func scriptPKI(ts *testscript.TestScript, neg bool, args []string) {

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"math/big"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,23 +22,14 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"tmpki/internal/tooltest"
 	"tmpki/plan"
 )
 
-// openssl runs OpenSSL in dir. Without it the test is skipped, but not in CI.
-func openssl(t *testing.T, dir string, args ...string) {
+// openssl runs OpenSSL in dir and returns its standard output.
+func openssl(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("openssl"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	cmd := exec.Command("openssl", args...)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("openssl %q: %v\n%s", args, err, out)
-	}
+	return must(t, dir, tooltest.Path(t, "openssl"), args...)
 }
 
 // checkTerminal fails if s could do more to a terminal than show letters.
@@ -177,13 +167,11 @@ func TestShowCertificate(t *testing.T) {
 	wantAll(t, out, append(want, "tokens/ca")...)
 	wantAll(t, show(t, filepath.Join(dir, "cert.der")), want...)
 	// A second opinion on the fingerprint and the key identifier.
-	fingerprint, err := exec.Command("openssl", "x509", "-in", filepath.Join(dir, "cert.pem"), "-noout", "-fingerprint", "-sha256", "-ext", "subjectKeyIdentifier").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, sum, _ := strings.Cut(string(bytes.SplitN(fingerprint, []byte("\n"), 2)[0]), "=")
+	fingerprint := openssl(t, dir, "x509", "-in", "cert.pem", "-noout", "-fingerprint", "-sha256", "-ext", "subjectKeyIdentifier")
+	line, _, _ := strings.Cut(fingerprint, "\n")
+	_, sum, _ := strings.Cut(line, "=")
 	wantAll(t, out, strings.ToLower(strings.ReplaceAll(sum, ":", "")))
-	fields := strings.Fields(string(fingerprint))
+	fields := strings.Fields(fingerprint)
 	wantAll(t, out, "(id "+strings.ToLower(fields[len(fields)-1])+")")
 }
 

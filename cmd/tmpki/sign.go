@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tmpki/ca"
 	"tmpki/signing"
 )
 
@@ -90,19 +92,21 @@ func (a *app) signFileCmd() *cobra.Command {
 	return cmd
 }
 
-// signEach signs files one after the other and stops at the first that fails.
+// signEach signs files one after the other and stops at the first that fails. It
+// tells what was signed, also when some files were not.
 func (a *app) signEach(files []string, kind string, sign func(file string) (*signing.Signer, error)) error {
 	list := []signedJSON{}
+	var failed error
 	for _, f := range files {
-		signer, err := sign(f)
-		if err != nil {
-			return err
+		var signer *signing.Signer
+		if signer, failed = sign(f); failed != nil {
+			break
 		}
 		list = append(list, signedJSON{f, kind, signer.Entry.Name, serialHex(signer.Certificate().SerialNumber)})
-		a.printf("%s: signed by %s\n", f, signer.Entry.Name)
+		a.printf("%s: signed by %s\n", ca.Printable(f), signer.Entry.Name)
 	}
 	if a.json {
-		return a.printJSON(list)
+		return errors.Join(a.printJSON(list), failed)
 	}
-	return nil
+	return failed
 }

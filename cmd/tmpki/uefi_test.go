@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"tmpki/internal/tooltest"
 	"tmpki/uefi"
 )
 
@@ -74,7 +75,7 @@ type uefiDir struct {
 func newUEFIDir(t *testing.T, made string) *uefiDir {
 	t.Helper()
 	d := &uefiDir{t, t.TempDir(), filepath.Join(made, "tmpki")}
-	d.tool("cp", "-a", filepath.Join(made, "pki"), ".")
+	must(d, d.dir, "cp", "-a", filepath.Join(made, "pki"), ".")
 	return d
 }
 
@@ -112,19 +113,7 @@ func (d *uefiDir) plan(old, with string) {
 // tool runs a program in the directory, for a second opinion.
 func (d *uefiDir) tool(name string, args ...string) string {
 	d.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		if os.Getenv("CI") != "" {
-			d.Fatal(err)
-		}
-		d.Skip(err)
-	}
-	cmd := exec.Command(name, args...)
-	cmd.Dir = d.dir
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		d.Fatalf("%s %q: %v\n%s", name, args, err, out)
-	}
-	return string(out)
+	return must(d, d.dir, tooltest.Path(d, name), args...)
 }
 
 func (d *uefiDir) run(args ...string) (code int, stdout, stderr string) {
@@ -358,21 +347,15 @@ func uefiESL(d *uefiDir) {
 
 // The hash of an image is what hash-to-efi-sig-list finds.
 func uefiImageHash(d *uefiDir) {
-	images, err := filepath.Glob("/usr/lib/efitools/*/HelloWorld.efi")
-	if err != nil || len(images) == 0 {
-		if os.Getenv("CI") != "" {
-			d.Fatal("no image of efitools")
-		}
-		d.Skip("no image of efitools")
-	}
-	d.tool("hash-to-efi-sig-list", images[0], "theirs.esl")
+	image := tooltest.Path(d, "HelloWorld.efi")
+	d.tool("hash-to-efi-sig-list", image, "theirs.esl")
 	d.tool("sig-list-to-certs", "theirs.esl", "theirs")
-	d.ok("uefi", "esl", "--image", images[0], "-o", "ours.esl")
+	d.ok("uefi", "esl", "--image", image, "-o", "ours.esl")
 	d.tool("sig-list-to-certs", "ours.esl", "ours")
 	if d.read("ours-0.hash") != d.read("theirs-0.hash") {
 		d.Error("another hash than that of hash-to-efi-sig-list")
 	}
-	d.ok("uefi", "dbx", "--image", images[0], "-o", "dbx.auth")
+	d.ok("uefi", "dbx", "--image", image, "-o", "dbx.auth")
 	if a := d.auth("dbx.auth", "dbx", false, "pki/KEK.crt"); !a.Value.Contains(uefi.CertSHA256, []byte(d.read("theirs-0.hash"))) {
 		d.Error("the image is not in dbx")
 	}
@@ -380,11 +363,8 @@ func uefiImageHash(d *uefiDir) {
 
 // What the plan takes into db, sbverify accepts: an image by a platform's own key.
 func uefiSignedImage(d *uefiDir) {
-	images, err := filepath.Glob("/usr/lib/efitools/*/HelloWorld.efi")
-	if err != nil || len(images) == 0 {
-		d.Skip("no image of efitools")
-	}
-	d.ok("sign", "efi", "--as", "board-a_DB", images[0], "-o", "signed.efi")
+	image := tooltest.Path(d, "HelloWorld.efi")
+	d.ok("sign", "efi", "--as", "board-a_DB", image, "-o", "signed.efi")
 	d.tool("sbverify", "--cert", "pki/platforms/board-a/DB.crt", "signed.efi")
 }
 

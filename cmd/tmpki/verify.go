@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"tmpki/ca"
 	"tmpki/signing"
 )
 
@@ -20,7 +24,7 @@ prints who signed, the chain and the verdict, and exits with 3 if one is no.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	// The flag, if a kind has one, says where the signature is.
-	add := func(kind, short string, verify func(v *signing.Verifier, file string, flag bool) signing.Verdict) {
+	add := func(kind, short string, verify func(ctx context.Context, v *signing.Verifier, file string, flag bool) signing.Verdict) {
 		var trust []string
 		var flag bool
 		sub := &cobra.Command{
@@ -32,7 +36,7 @@ prints who signed, the chain and the verdict, and exits with 3 if one is no.`,
 				if err != nil {
 					return err
 				}
-				return a.verifyEach(args, func(file string) signing.Verdict { return verify(v, file, flag) })
+				return a.verifyEach(args, func(file string) signing.Verdict { return verify(cmd.Context(), v, file, flag) })
 			},
 		}
 		sub.Flags().StringArrayVar(&trust, "trust", nil, "trust the certificates in this `file` only (may be repeated)")
@@ -45,16 +49,22 @@ prints who signed, the chain and the verdict, and exits with 3 if one is no.`,
 		cmd.AddCommand(sub)
 	}
 	for _, kind := range []string{"guestos", "container"} {
-		add(kind, "Verify a signed "+kind+" config: NAME.conf with NAME.sig and NAME.cert", func(v *signing.Verifier, file string, p7s bool) signing.Verdict {
-			return v.VerifyConfig(kind, file, p7s)
+		add(kind, "Verify a signed "+kind+" config: NAME.conf with NAME.sig and NAME.cert", func(ctx context.Context, v *signing.Verifier, file string, p7s bool) signing.Verdict {
+			return v.VerifyConfig(ctx, kind, file, p7s)
 		})
 	}
-	add("efi", "Verify an EFI image as firmware does; trust is what db holds", func(v *signing.Verifier, file string, _ bool) signing.Verdict { return v.VerifyEFI(file) })
-	add("module", "Verify a kernel module; trust is what the keyring holds", func(v *signing.Verifier, file string, _ bool) signing.Verdict { return v.VerifyModule(file) })
-	add("ima", "Verify a file's IMA signature; trust is what .ima holds", func(v *signing.Verifier, file string, sigfile bool) signing.Verdict {
+	add("efi", "Verify an EFI image as firmware does; trust is what db holds", func(_ context.Context, v *signing.Verifier, file string, _ bool) signing.Verdict {
+		return v.VerifyEFI(file)
+	})
+	add("module", "Verify a kernel module; trust is what the keyring holds", func(_ context.Context, v *signing.Verifier, file string, _ bool) signing.Verdict {
+		return v.VerifyModule(file)
+	})
+	add("ima", "Verify a file's IMA signature; trust is what .ima holds", func(_ context.Context, v *signing.Verifier, file string, sigfile bool) signing.Verdict {
 		return v.VerifyIMA(file, imaPlace(sigfile))
 	})
-	add("file", "Verify FILE with FILE.p7s", func(v *signing.Verifier, file string, _ bool) signing.Verdict { return v.VerifyFile(file) })
+	add("file", "Verify FILE with FILE.p7s", func(_ context.Context, v *signing.Verifier, file string, _ bool) signing.Verdict {
+		return v.VerifyFile(file)
+	})
 	return cmd
 }
 
@@ -70,7 +80,9 @@ func (a *app) verifier(cmd *cobra.Command, kind string, trust []string) (*signin
 	if err != nil {
 		return nil, err
 	}
-	v.Trust = s.Anchors(kind)
+	if v.Trust = s.Anchors(kind); len(v.Trust) == 0 {
+		return nil, fmt.Errorf("nobody signs %s in this PKI, so it has no trust anchor: name one with --trust", kind)
+	}
 	return v, nil
 }
 
@@ -121,9 +133,13 @@ func (a *app) printVerdict(v verdictJSON) {
 	if colour(out) {
 		verdict = code + verdict + "\x1b[0m"
 	}
-	a.printf("%s: %s\n", filepath.Base(v.File), verdict)
-	if v.Reason != "" {
-		a.printf("  reason  %s\n", v.Reason)
+	a.printf("%s: %s\n", ca.Printable(filepath.Base(v.File)), verdict)
+	if v.Reason != "" { // a line for each of several
+		lines := strings.Split(v.Reason, "\n")
+		for i, line := range lines {
+			lines[i] = ca.Printable(line)
+		}
+		a.printf("  reason  %s\n", strings.Join(lines, "\n          "))
 	}
 	if v.Signer != "" {
 		a.printf("  signer  %s (serial %s)\n", v.Signer, v.Serial)

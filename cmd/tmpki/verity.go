@@ -98,6 +98,9 @@ func buildTree(ctx context.Context, image, out string, o verity.Options, p *prog
 	var done int64
 	progress := func(n int64) { done += n; p.bytes(done, info.Size()) }
 	src := io.NewSectionReader(in, 0, info.Size())
+	if there, err := os.Stat(out); err == nil && os.SameFile(there, info) {
+		return nil, fmt.Errorf("%s is the image itself: name another output", out)
+	}
 	if out == "" {
 		return verity.Build(ctx, src, discard{}, o, progress)
 	}

@@ -113,6 +113,13 @@ func (f *File) WriteAt(data []byte, offset int64) (int, error) {
 	return n, f.s.name(err)
 }
 
+// Clone makes the file share the blocks of another one, where the file system can
+// do that (ioctl_ficlone(2)): a copy that costs neither time nor room. On an error
+// the file is as it was.
+func (f *File) Clone(from *os.File) error {
+	return f.s.name(unix.IoctlFileClone(int(f.s.f.Fd()), int(from.Fd())))
+}
+
 // ReadAt reads back what was written, as io.ReaderAt.
 func (f *File) ReadAt(data []byte, offset int64) (int, error) {
 	n, err := f.s.f.ReadAt(data, offset)
