@@ -313,7 +313,7 @@ func testFullDisk(t *testing.T, work, script string) {
 // removed, and nothing else has come about.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	for i, sig := range []syscall.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGINT, unix.SIGTERM} {
+	for i, sig := range []syscall.Signal{unix.SIGINT, unix.SIGTERM} {
 		for _, empty := range []bool{false, true} {
 			parent := t.TempDir()
 			dir := filepath.Join(parent, "pki")
@@ -339,7 +339,7 @@ func TestInterrupted(t *testing.T) {
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
-			time.Sleep(time.Duration(i*50) * time.Millisecond)
+			time.Sleep(time.Duration(i*100) * time.Millisecond)
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}
@@ -362,7 +362,7 @@ func TestInterrupted(t *testing.T) {
 // has; package plan does it often, with keys that take no time.
 func TestKilledProgram(t *testing.T) {
 	t.Parallel()
-	count := 12
+	count := 8
 	if testing.Short() {
 		count = 3
 	}
