@@ -34,7 +34,8 @@ func Load(path string, place Place) ([]byte, error) {
 	case Xattr:
 		return getXattr(path)
 	case SigFile:
-		f, err := os.Open(sigPath(path))
+		// O_NONBLOCK: to open a FIFO must not wait for its writer.
+		f, err := os.OpenFile(sigPath(path), os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("%w: %v", ErrUnsigned, err)
 		}
@@ -42,6 +43,11 @@ func Load(path string, place Place) ([]byte, error) {
 			return nil, err
 		}
 		defer f.Close()
+		if info, err := f.Stat(); err != nil {
+			return nil, err
+		} else if !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("%s is not a regular file", f.Name())
+		}
 		return io.ReadAll(io.LimitReader(f, maxSize+1))
 	default:
 		return nil, fmt.Errorf("unknown place %d of signatures", place)
