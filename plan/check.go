@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"tmpki/ca"
@@ -261,6 +262,9 @@ func (f *findings) modes(r *PKI) {
 		}
 		if info.Mode().Perm()&0o077 != 0 {
 			f.add(Bad, "pki", "directory %s has mode %04o, and keys in it; chmod 700", dir, info.Mode().Perm())
+		}
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+			f.add(Warn, "pki", "directory %s belongs to uid %d: whoever that is can put other files there", dir, stat.Uid)
 		}
 		entries, err := os.ReadDir(dir)
 		if err != nil {

@@ -180,7 +180,9 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.Rename(staging, dir); err != nil {
+	if err := durable.Rename(staging, dir); errors.Is(err, fs.ErrExist) {
+		return nil, errAgain // somebody made it, and another process filled it
+	} else if err != nil {
 		return nil, err
 	}
 	return outcome(dir, steps, keyType)

@@ -1,6 +1,6 @@
 // Package plan holds what a PKI should be, and makes it so. Load reads pki.yaml
-// strictly, Steps compares it with what is, Apply takes the steps, Publish
-// derives the files; Check looks at the result, and Create and Adopt are the two
+// strictly, Steps compares it with what is, Apply takes the steps and derives the
+// published files; Check looks at the result, and Generate and Adopt are the two
 // ways in which the platform's build comes by a PKI.
 //
 // It knows no terminal and no exit code: see cmd/tmpki.

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -23,10 +24,10 @@ func SyncDir(path string) error {
 }
 
 // Rename gives the directory oldPath the name newPath and syncs the parents of
-// both. In the way may stand an empty directory, which it replaces in one step,
-// but neither a directory with something in it (an error that is fs.ErrExist)
-// nor a file. It refuses an oldPath that is not a directory. It does not sync
-// what is in there: write that with this package.
+// both. Nothing may stand in the way, not even an empty directory, which somebody
+// may have locked just now: that is an error that is fs.ErrExist. It refuses an
+// oldPath that is not a directory. It does not sync what is in there: write that
+// with this package.
 func Rename(oldPath, newPath string) error {
 	info, err := os.Lstat(oldPath)
 	if err != nil {
@@ -35,10 +36,22 @@ func Rename(oldPath, newPath string) error {
 	if !info.IsDir() {
 		return &os.LinkError{Op: "rename", Old: oldPath, New: newPath, Err: unix.ENOTDIR}
 	}
-	// rename(2) gives ENOTEMPTY or EEXIST for a directory with something in it,
-	// and both are fs.ErrExist. os.Rename would refuse an empty one too.
-	if err := unix.Rename(oldPath, newPath); err != nil {
-		return &os.LinkError{Op: "rename", Old: oldPath, New: newPath, Err: err}
+	err = unix.Renameat2(unix.AT_FDCWD, oldPath, unix.AT_FDCWD, newPath, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		// The file system lacks the flag. os.Rename looks first, and rename(2)
+		// refuses at least what is not empty.
+		return renameSynced(os.Rename(oldPath, newPath), oldPath, newPath)
+	}
+	if err != nil {
+		err = &os.LinkError{Op: "renameat2", Old: oldPath, New: newPath, Err: err}
+	}
+	return renameSynced(err, oldPath, newPath)
+}
+
+// renameSynced syncs the parents of what was renamed, unless that failed.
+func renameSynced(err error, oldPath, newPath string) error {
+	if err != nil {
+		return err
 	}
 	from, to := filepath.Dir(filepath.Clean(oldPath)), filepath.Dir(filepath.Clean(newPath))
 	if err := SyncDir(to); err != nil {

@@ -189,11 +189,10 @@ func TestRename(t *testing.T) {
 	write(t, path("full", "x"), "")
 	write(t, path("file"), "")
 
-	if err := Rename(path("a"), path("full")); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("onto a full directory: %v", err)
-	}
-	if err := Rename(path("a"), path("file")); !errors.Is(err, unix.ENOTDIR) {
-		t.Errorf("onto a file: %v", err)
+	for _, inTheWay := range []string{"full", "empty", "file"} {
+		if err := Rename(path("a"), path(inTheWay)); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("onto %s: %v", inTheWay, err)
+		}
 	}
 	if err := Rename(path("file"), path("new")); !errors.Is(err, unix.ENOTDIR) {
 		t.Errorf("of a file: %v", err)
@@ -201,13 +200,13 @@ func TestRename(t *testing.T) {
 	if err := Rename(path("none"), path("new")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of nothing: %v", err)
 	}
-	if err := Rename(path("full")+"/", path("empty")); err != nil {
-		t.Errorf("onto an empty directory: %v", err)
+	if err := Rename(path("full")+"/", path("new")); err != nil {
+		t.Errorf("in one parent: %v", err)
 	}
-	if err := Rename(path("empty"), path("other", "b")); err != nil {
+	if err := Rename(path("new"), path("other", "b")); err != nil {
 		t.Errorf("to another parent: %v", err)
 	}
-	wantNames(t, dir, "a", "file", "other")
+	wantNames(t, dir, "a", "empty", "file", "other")
 	wantNames(t, path("other", "b"), "x")
 }
 
