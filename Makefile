@@ -11,7 +11,7 @@ export GOFLAGS
 build: bin/tmpki
 
 bin/tmpki: FORCE
-	@$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/tmpki
+	@CGO_ENABLED=0 $(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $@ ./cmd/tmpki
 
 FORCE:
 
