@@ -237,7 +237,7 @@ var refusals = []struct{ name, old, new, want string }{
 	{"a list for a mapping", "{common_name: Sub}", "[common_name]",
 		"pki.yaml:37: authorities.sub.subject: sequence was used where mapping is expected"},
 	{"a mapping for a string", "    issuer: root\n", "    issuer: {name: root}\n",
-		"pki.yaml:34: authorities.sub.issuer: a mapping stands where a string should"},
+		"pki.yaml:34: authorities.sub.issuer: a mapping stands where a string should: if there is a colon in the text, put it in quotes"},
 	{"a string for a number", "version: 1\n", "version: one\n",
 		"pki.yaml:1: version: a string stands where a whole number should"},
 	{"a string for a list", "signs: [efi, module, ima]", "signs: efi",

@@ -261,7 +261,12 @@ func (d *document) syntax(err error) error {
 	var wrong *yaml.TypeError
 	var overflow *yaml.OverflowError
 	if errors.As(err, &wrong) {
-		e.Err = fmt.Errorf("%s stands where %s should", typeName(wrong.SrcType), typeName(wrong.DstType))
+		is, should := typeName(wrong.SrcType), typeName(wrong.DstType)
+		e.Err = fmt.Errorf("%s stands where %s should", is, should)
+		if is == "a mapping" && should == "a string" {
+			// Inside braces rsa:2048 is a mapping to this library.
+			e.Err = fmt.Errorf("%w: if there is a colon in the text, put it in quotes", e.Err)
+		}
 	} else if errors.As(err, &overflow) {
 		e.Err = fmt.Errorf("%s is out of range", overflow.SrcNum)
 	}
