@@ -3,10 +3,8 @@ package keys
 import (
 	"crypto"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"syscall"
+	"tmpki/internal/durable"
 )
 
 // Open returns the key at u; a relative path starts at dir. It calls pass, at
@@ -27,7 +25,7 @@ func Open(dir string, u URI, pass func() (*Passphrase, error)) (crypto.Signer, e
 		return nil, fmt.Errorf("opening a key: unknown kind of key URI %q", u.Scheme)
 	}
 	path := u.FilePath(dir)
-	data, err := readFile(path, MaxFileSize, nil)
+	data, _, err := durable.ReadFile(path, MaxFileSize)
 	if err != nil {
 		return nil, fmt.Errorf("opening a key: %w", err)
 	}
@@ -55,41 +53,4 @@ func (u URI) FilePath(dir string) string {
 	default:
 		return filepath.Join(dir, u.Path)
 	}
-}
-
-// readFile reads a regular file of at most limit octets, after check, if not
-// nil, has seen what it is.
-func readFile(path string, limit int64, check func(os.FileInfo) error) ([]byte, error) {
-	// O_NONBLOCK: to open a FIFO must not wait for a writer. Look before too: to
-	// open a device can make it do things.
-	if info, err := os.Stat(path); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a regular file", path)
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%q is not a regular file", path)
-	}
-	if check != nil {
-		if err := check(info); err != nil {
-			return nil, fmt.Errorf("%q: %w", path, err)
-		}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%q is larger than %d octets", path, limit)
-	}
-	return data, nil
 }

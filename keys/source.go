@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"tmpki/internal/durable"
 
 	"golang.org/x/term"
 )
@@ -74,15 +75,13 @@ func (s Source) missing() string {
 
 // readPassphraseFile takes the first line, without its "\n" or "\r\n".
 func readPassphraseFile(path string) (*Passphrase, error) {
-	data, err := readFile(path, MaxFileSize, func(info os.FileInfo) error {
-		// A group may read it: so are secrets given to services.
-		if mode := info.Mode().Perm(); mode&0o004 != 0 {
-			return fmt.Errorf("everybody may read it (mode %#o); close it with: chmod o= FILE", mode)
-		}
-		return nil
-	})
+	data, info, err := durable.ReadFile(path, MaxFileSize)
 	if err != nil {
 		return nil, fmt.Errorf("passphrase file: %w", err)
+	}
+	// A group may read it: so are secrets given to services.
+	if mode := info.Mode().Perm(); mode&0o004 != 0 {
+		return nil, fmt.Errorf("passphrase file: %q: everybody may read it (mode %#o); close it with: chmod o= FILE", path, mode)
 	}
 	line, _, hasEnd := bytes.Cut(data, []byte("\n"))
 	if hasEnd {

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"tmpki/ca"
+	"tmpki/internal/durable"
 	"tmpki/keys"
 	"tmpki/store"
 )
@@ -176,27 +175,11 @@ func ownerSetting(platform string) string {
 	return "uefi.owner." + platform
 }
 
-// readFile reads a regular file of at most limit octets. Anything else under the
-// name, such as a pipe, is an error before it is opened for long.
+// readFile reads a regular file of at most limit octets.
 func readFile(path string, limit int64) (File, error) {
-	info, err := os.Stat(path)
+	content, info, err := durable.ReadFile(path, limit)
 	if err != nil {
 		return File{}, err
-	}
-	if !info.Mode().IsRegular() {
-		return File{}, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return File{}, err
-	}
-	defer f.Close()
-	content, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return File{}, err
-	}
-	if int64(len(content)) > limit {
-		return File{}, fmt.Errorf("%s is larger than %d octets", path, limit)
 	}
 	return File{content, info.Mode()}, nil
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,7 +38,7 @@ func (s *Session) SignEFI(ctx context.Context, path string, o EFIOptions) (*Sign
 			return nil, err
 		}
 	}
-	file, info, err := openRegular(path, efi.MaxSize)
+	file, info, err := durable.OpenRegular(path, efi.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +116,7 @@ func rawCertificates(certs []*ca.Certificate) [][]byte {
 // anchors are its db.
 func (s *Verifier) VerifyEFI(path string) Verdict {
 	v := Verdict{File: path}
-	file, info, err := openRegular(path, efi.MaxSize)
+	file, info, err := durable.OpenRegular(path, efi.MaxSize)
 	if err != nil {
 		v.Err = err
 		return v
@@ -152,7 +151,7 @@ func (s *Verifier) VerifyEFI(path string) Verdict {
 
 // EFIDigest returns the hash by which db and dbx know an image.
 func EFIDigest(path string) ([32]byte, error) {
-	file, info, err := openRegular(path, efi.MaxSize)
+	file, info, err := durable.OpenRegular(path, efi.MaxSize)
 	if err != nil {
 		return [32]byte{}, err
 	}
@@ -166,27 +165,4 @@ func EFIDigest(path string) ([32]byte, error) {
 		return [32]byte{}, err
 	}
 	return [32]byte(digest), nil
-}
-
-// openRegular opens a regular file of at most limit octets. It does not wait for
-// the writer of a FIFO.
-func openRegular(path string, limit int64) (*os.File, os.FileInfo, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if info, err = file.Stat(); err == nil && info.Size() > limit {
-		err = fmt.Errorf("%s is larger than %d octets", path, limit)
-	}
-	if err != nil {
-		return nil, nil, errors.Join(err, file.Close())
-	}
-	return file, info, nil
 }

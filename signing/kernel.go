@@ -8,6 +8,7 @@ import (
 	"tmpki/artifact/ima"
 	"tmpki/artifact/module"
 	"tmpki/ca"
+	"tmpki/internal/durable"
 	"tmpki/internal/tree"
 )
 
@@ -74,7 +75,7 @@ func (s *Verifier) VerifyIMA(path string, place ima.Place) Verdict {
 		v.Err = err
 		return v
 	}
-	file, _, err := openRegular(path, maxFile)
+	file, _, err := durable.OpenRegular(path, maxFile)
 	if err != nil {
 		v.Err = err
 		return v

@@ -12,11 +12,11 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"fmt"
-	"io"
 	"time"
 	"unicode/utf8"
 
 	"tmpki/ca"
+	"tmpki/internal/durable"
 	"tmpki/plan"
 	"tmpki/store"
 )
@@ -131,19 +131,8 @@ type Verdict struct {
 
 // readLimited reads a whole file of at most limit octets.
 func readLimited(path string, limit int64) ([]byte, error) {
-	f, _, err := openRegular(path, limit)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s is larger than %d octets", path, limit)
-	}
-	return data, nil
+	content, _, err := durable.ReadFile(path, limit)
+	return content, err
 }
 
 // ReadTrust reads the certificates of PEM or DER files.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tmpki/artifact/efi"
 	"tmpki/ca"
 	"tmpki/internal/durable"
 	"tmpki/plan"
+	"tmpki/signing"
 	"tmpki/uefi"
 )
 
@@ -92,7 +91,7 @@ func (e *entriesFlags) database(p *plan.PKI, owner uefi.GUID, warn func(string))
 		}
 	}
 	for _, file := range e.images {
-		sum, err := imageDigest(file)
+		sum, err := signing.EFIDigest(file)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -121,31 +120,6 @@ func certificateOf(p *plan.PKI, name string) (*ca.Certificate, error) {
 		return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", name)
 	}
 	return plan.ReadCertificate(name)
-}
-
-// imageDigest returns the hash that db and dbx know an EFI image by.
-func imageDigest(path string) (sum [32]byte, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return sum, err
-	}
-	if !info.Mode().IsRegular() {
-		return sum, errors.New("not a regular file")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return sum, err
-	}
-	defer f.Close()
-	img, err := efi.Open(f, info.Size())
-	if err != nil {
-		return sum, err
-	}
-	digest, err := img.Digest(crypto.SHA256)
-	if err != nil {
-		return sum, err
-	}
-	return [32]byte(digest), nil
 }
 
 func (a *app) uefiESLCmd() *cobra.Command {
@@ -239,7 +213,7 @@ The plan stays as it is: what shall be in db or KEK for good stands in pki.yaml.
 				r.Mode = plan.Append
 			}
 			if !del {
-				raw, err := readSmall(args[1], uefi.MaxDatabaseSize)
+				raw, _, err := durable.ReadFile(args[1], uefi.MaxDatabaseSize)
 				if err != nil {
 					return err
 				}
@@ -419,19 +393,4 @@ func signedVariables(steps []plan.Step, all bool) []string {
 		}
 	}
 	return list
-}
-
-// readSmall reads a regular file of at most limit octets.
-func readSmall(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Size() > limit {
-		return nil, fmt.Errorf("%s is larger than %d octets", path, limit)
-	}
-	return os.ReadFile(path)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tmpki/ca"
+	"tmpki/internal/durable"
 	"tmpki/plan"
 	"tmpki/uefi"
 )
@@ -102,7 +103,7 @@ func recordJSON(p *plan.PKI, platform, name string) variableJSON {
 // fileJSON describes a signature list or an update in a file.
 func fileJSON(p *plan.PKI, file string) (variableJSON, error) {
 	v := variableJSON{File: file}
-	raw, err := readSmall(file, uefi.MaxDatabaseSize+64<<10)
+	raw, _, err := durable.ReadFile(file, uefi.MaxDatabaseSize+64<<10)
 	if err != nil {
 		return v, err
 	}

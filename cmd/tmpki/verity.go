@@ -116,22 +116,11 @@ func checkTreeOutput(out string, image fs.FileInfo) error {
 // buildTree writes the tree of an image, which appears under its name when all of
 // it is on the disk.
 func buildTree(ctx context.Context, image, out string, o verity.Options, p *progress) (*verity.Result, error) {
-	// Look before: to open a FIFO waits for its writer.
-	info, err := os.Stat(image)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", image)
-	}
-	in, err := os.Open(image)
+	in, info, err := durable.OpenRegular(image, verity.MaxImageSize)
 	if err != nil {
 		return nil, err
 	}
 	defer in.Close()
-	if info, err = in.Stat(); err != nil {
-		return nil, err
-	}
 	var done int64
 	progress := func(n int64) { done += n; p.bytes(done, info.Size()) }
 	src := io.NewSectionReader(in, 0, info.Size())
