@@ -26,10 +26,11 @@ test:
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m ./...
 
-# Whole machines: UEFI firmware with Secure Boot.
+# What takes longer: whole machines with UEFI firmware and Secure Boot, large images.
 e2e:
 	@scripts/deps e2e
 	$(GO) test -tags e2e -timeout 20m ./e2e/...
+	TMPKI_VERITY_MIB=1024 $(GO) test -timeout 10m -run TestLargeSameAsVeritysetup ./artifact/verity
 
 bench:
 	@scripts/bench

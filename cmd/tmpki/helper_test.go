@@ -154,15 +154,6 @@ func state(dir string, dirTimes bool) (string, error) {
 	return out.String(), err
 }
 
-func mustState(t testing.TB, dir string) string {
-	t.Helper()
-	s, err := state(dir, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // names lists a directory.
 func names(t testing.TB, dir string) []string {
 	t.Helper()
