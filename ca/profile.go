@@ -101,9 +101,6 @@ func (p *Profile) PathLength() int { return p.pathLength }
 // Validity returns how long a certificate is valid.
 func (p *Profile) Validity() time.Duration { return p.validity }
 
-// KeyUsage returns the key usage bits.
-func (p *Profile) KeyUsage() x509.KeyUsage { return p.keyUsage }
-
 type extension struct {
 	oid      asn1.ObjectIdentifier
 	critical bool
@@ -142,17 +139,6 @@ var keyUsages = []struct {
 	{"cRLSign", x509.KeyUsageCRLSign},
 	{"encipherOnly", x509.KeyUsageEncipherOnly},
 	{"decipherOnly", x509.KeyUsageDecipherOnly},
-}
-
-// KeyUsageNames lists the names of the bits of RFC 5280, Section 4.2.1.3.
-func KeyUsageNames(ku x509.KeyUsage) []string {
-	var names []string
-	for _, k := range keyUsages {
-		if ku&k.bit != 0 {
-			names = append(names, k.name)
-		}
-	}
-	return names
 }
 
 // extKeyUsages has the names of RFC 5280, Section 4.2.1.12.

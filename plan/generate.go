@@ -20,7 +20,6 @@ type Outcome struct {
 	Adopted bool      // a PKI of somebody else's making was checked and completed
 	Derived []string  // Adopted: files that were missing and are derived now
 	Notes   []string  // what the caller should tell
-	KeyType string    // of the development plan, as asked for
 	Checks  []Finding // Adopted: what is wrong with it, below the level of an error
 }
 
@@ -369,7 +368,7 @@ func sameKeyType(path string, keyType spki.KeyType) error {
 }
 
 func outcome(dir string, steps []Step, keyType spki.KeyType) (*Outcome, error) {
-	out := &Outcome{Steps: steps, KeyType: keyType.String()}
+	out := &Outcome{Steps: steps}
 	if len(steps) == 0 || (keyType.Kind != spki.EC && keyType.Kind != spki.Ed25519) {
 		return out, nil
 	}

@@ -52,7 +52,7 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 		return nil, nil, err
 	}
 	var faults []fault
-	db, err := openStore(ctx, StorePath(dir))
+	db, err := OpenStore(ctx, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Have, faults = takeInventory(ctx, p.Plan, dir, nil)
@@ -70,9 +70,11 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 	return p, faults, ctx.Err()
 }
 
-// openStore opens a store for reading. If a process was killed in a transaction,
-// its journal is in the way: then opening for writing rolls that back first.
-func openStore(ctx context.Context, path string) (*store.DB, error) {
+// OpenStore opens the store of a PKI directory for reading. If there is none, the
+// error is fs.ErrNotExist. If a process was killed in a transaction, its journal
+// is in the way: then opening for writing rolls that back first.
+func OpenStore(ctx context.Context, dir string) (*store.DB, error) {
+	path := StorePath(dir)
 	db, err := store.OpenReadOnly(ctx, path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return db, err

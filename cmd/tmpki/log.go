@@ -21,7 +21,11 @@ func (a *app) logCmd() *cobra.Command {
 		Short: "Who issued and signed what, and when",
 		Long: `log prints the ledger: every certificate, signed variable, setting and artifact
 signature, oldest first. With --artifact only the signatures of that artifact: its
-SHA-256 without the signature, in hexadecimal, or the beginning of it.`,
+SHA-256 without the signature, in hexadecimal, or the beginning of it.
+
+The last line is the number of entries and the root hash of the Merkle tree over
+them (RFC 6962). Keep it elsewhere: a ledger that was rewritten as a whole has
+another one.`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := a.existing(args)
@@ -32,7 +36,7 @@ SHA-256 without the signature, in hexadecimal, or the beginning of it.`,
 			if _, err := hex.DecodeString(prefix + strings.Repeat("0", len(prefix)%2)); err != nil || len(prefix) > 64 {
 				return usagef("--artifact %q is not the beginning of a SHA-256 in hexadecimal", artifact)
 			}
-			list, err := readLog(cmd, dir, func(e store.Entry) bool {
+			list, root, err := readLog(cmd, dir, func(e store.Entry) bool {
 				return artifact == "" || e.Kind == store.KindSign && strings.HasPrefix(e.SHA256, prefix)
 			})
 			if err != nil {
@@ -52,37 +56,45 @@ SHA-256 without the signature, in hexadecimal, or the beginning of it.`,
 			for _, e := range list {
 				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", e.Seq, e.Time.Local().Format(time.DateTime), visible(e.Actor), e.Kind, ca.Printable(e.Name), visible(logDetail(e)))
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			if artifact == "" {
+				a.printf("%s\n", root)
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&artifact, "artifact", "", "only signatures of the artifact with this SHA-256")
 	return cmd
 }
 
-// readLog returns the ledger entries that keep wants.
-func readLog(cmd *cobra.Command, dir string, keep func(store.Entry) bool) ([]store.Entry, error) {
+// readLog returns the ledger entries that keep wants, and in words the size and
+// the root hash of the whole ledger.
+func readLog(cmd *cobra.Command, dir string, keep func(store.Entry) bool) (out []store.Entry, root string, err error) {
 	ctx := cmd.Context()
-	db, err := store.OpenReadOnly(ctx, plan.StorePath(dir))
+	db, err := plan.OpenStore(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer db.Close()
-	var out []store.Entry
+	size, hash, err := db.Root(ctx)
+	if err != nil {
+		return nil, "", err
+	}
 	const page = 1000
-	for from := int64(0); ; from += page {
-		entries, err := db.Entries(ctx, from, page)
+	for from := int64(0); from < size; from += page {
+		entries, err := db.Entries(ctx, from, int(min(page, size-from)))
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for _, e := range entries {
 			if keep(e) {
 				out = append(out, e)
 			}
 		}
-		if len(entries) < page {
-			return out, nil
-		}
 	}
+	return out, fmt.Sprintf("%d entries, root hash %x", size, hash[:]), nil
 }
 
 // logDetail says of an entry what its kind makes interesting.
