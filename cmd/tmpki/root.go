@@ -57,8 +57,22 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		return nil
 	}
 	a.cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	a.cmd.AddCommand(a.initCmd(), a.applyCmd(), a.generateCmd(), a.checkCmd(), a.showCmd(), a.treeCmd(),
-		a.signCmd(), a.verifyCmd(), a.uefiCmd(), a.guestosCmd(), a.verityCmd(), a.logCmd(), a.signConfigDropInCmd(), a.manCmd())
+	a.cmd.AddCommand(
+		a.initCmd(),
+		a.applyCmd(),
+		a.generateCmd(),
+		a.checkCmd(),
+		a.showCmd(),
+		a.treeCmd(),
+		a.signCmd(),
+		a.verifyCmd(),
+		a.uefiCmd(),
+		a.guestosCmd(),
+		a.verityCmd(),
+		a.logCmd(),
+		a.signConfigDropInCmd(),
+		a.manCmd(),
+	)
 	a.cmd.Version = version
 	return a
 }

@@ -14,6 +14,7 @@ import (
 
 // debian names the package of each tool. scripts/deps installs them.
 var debian = map[string]string{
+	"age":                  "age",
 	"cert-to-efi-sig-list": "efitools",
 	"certutil":             "libnss3-tools",
 	"crt0-efi-x86_64.o":    "gnu-efi",
@@ -22,18 +23,27 @@ var debian = map[string]string{
 	"gzip":                 "gzip",
 	"hash-to-efi-sig-list": "efitools",
 	"HelloWorld.efi":       "efitools",
+	"initdb":               "postgresql-15",
 	"ld":                   "binutils",
+	"libsofthsm2.so":       "softhsm2",
 	"modinfo":              "kmod",
 	"objcopy":              "binutils",
 	"openssl":              "openssl",
 	"osslsigncode":         "osslsigncode",
 	"pesign":               "pesign",
 	"pk12util":             "libnss3-tools",
+	"pkcs11-tool":          "opensc",
+	"postgres":             "postgresql-15",
 	"sbsign":               "sbsigntool",
 	"sbverify":             "sbsigntool",
 	"sig-list-to-certs":    "efitools",
 	"sign-efi-sig-list":    "efitools",
 	"sign-file":            "linux-kbuild-6.1",
+	"softhsm2-util":        "softhsm2",
+	"swtpm":                "swtpm",
+	"swtpm_setup":          "swtpm-tools",
+	"tpm2.so":              "tpm2-openssl",
+	"tpm2_createprimary":   "tpm2-tools",
 	"unshare":              "util-linux",
 	"veritysetup":          "cryptsetup-bin",
 	"xz":                   "xz-utils",
@@ -44,7 +54,11 @@ var debian = map[string]string{
 var elsewhere = map[string][]string{
 	"crt0-efi-x86_64.o": {"/usr/lib/crt0-efi-x86_64.o", "/usr/lib/x86_64-linux-gnu/gnuefi/crt0-efi-x86_64.o", "/usr/lib/gnuefi/crt0-efi-x86_64.o"},
 	"HelloWorld.efi":    {"/usr/lib/efitools/*/HelloWorld.efi"},
+	"initdb":            {"/usr/lib/postgresql/*/bin/initdb"},
+	"libsofthsm2.so":    {"/usr/lib/softhsm/libsofthsm2.so"},
+	"postgres":          {"/usr/lib/postgresql/*/bin/postgres"},
 	"sign-file":         {"/usr/lib/linux-kbuild-*/scripts/sign-file"},
+	"tpm2.so":           {"/usr/lib/x86_64-linux-gnu/ossl-modules/tpm2.so"},
 }
 
 // T is what there is to do about a missing tool: a testing.TB can, and so can the
