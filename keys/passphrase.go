@@ -102,3 +102,12 @@ func (p Passphrase) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted
 
 // LogValue returns "[passphrase]".
 func (p Passphrase) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// Secret returns a copy of the secret, for a format that derives keys of its own
+// from it, such as PKCS#12 or age. It must not be printed, logged or kept.
+func (p *Passphrase) Secret() ([]byte, error) {
+	if p.state == nil {
+		return nil, errNoPassphrase
+	}
+	return bytes.Clone(p.state().secret), nil
+}
