@@ -13,7 +13,7 @@ type fileConfig struct {
 	Targets      map[string]targetConfig    `yaml:"targets"`
 	Keys         keysConfig                 `yaml:"keys"`
 	Hierarchies  map[string]hierarchyConfig `yaml:"hierarchies"`
-	Profiles     map[string]templateConfig  `yaml:"profiles"`
+	Profiles     map[string]profileConfig   `yaml:"profiles"`
 	Authorities  map[string]entryConfig     `yaml:"authorities"`
 	Certificates map[string]entryConfig     `yaml:"certificates"`
 	Anchors      map[string]anchorConfig    `yaml:"anchors"`
@@ -61,6 +61,23 @@ type templateConfig struct {
 	Scheme  string   `yaml:"scheme,omitempty"`  // pkcs1v15 or pss, where the key leaves a choice
 	Custody string   `yaml:"custody,omitempty"` // online, offline or hsm
 	Signs   []string `yaml:"signs,omitempty"`   // kinds of artifacts
+}
+
+// profileConfig is a profile: what entries begin with, and, if it has an issuer,
+// how certificates are issued that are no entries of the plan.
+type profileConfig struct {
+	Template templateConfig `yaml:",inline"`
+
+	Subject ca.SubjectConfig `yaml:"subject,omitempty"` // how every subject begins
+	Issuer  string           `yaml:"issuer,omitempty"`  // an authority
+	Request *requestConfig   `yaml:"request,omitempty"` // nil: no request may use the profile
+}
+
+type requestConfig struct {
+	Policy ca.RequestConfig `yaml:",inline"`
+
+	AllowList       string `yaml:"allow_list,omitempty"`       // a file
+	CompromisedKeys string `yaml:"compromised_keys,omitempty"` // a file
 }
 
 type entryConfig struct {

@@ -23,7 +23,7 @@ func Load(file string, data []byte) (*Plan, error) {
 		return nil, err
 	}
 	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, byName: map[string]*Entry{}}}
-	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.limits, l.signers, l.publish} {
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.issuances, l.limits, l.signers, l.publish} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -124,14 +124,14 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	if !ok {
 		return fail(".profile", fmt.Errorf("%q is not under profiles", c.Profile))
 	}
-	t := base.merge(c.Template)
+	t := base.Template.merge(c.Template)
 	var err error
 	if e.Profile, err = ca.NewProfile(c.Profile, t.Certificate); err != nil {
 		sub, rest := splitKey(err)
 		return fail(sub, rest)
 	}
 	// 3. Subject.
-	subject := l.config.Subject.Merge(hierarchy.Subject).Merge(c.Subject)
+	subject := l.config.Subject.Merge(hierarchy.Subject).Merge(base.Subject).Merge(c.Subject)
 	if e.Subject, err = ca.NewName(subject); err != nil {
 		sub, rest := splitKey(err)
 		return fail(sub, rest)

@@ -30,6 +30,7 @@ type Plan struct {
 	UEFI      *UEFI       // nil: no UEFI part
 	Published []Published // in the order of the file
 	Targets   []Target
+	Issued    map[string]*Issuance // by profile: what is issued outside the entries
 
 	signers map[string]string // artifact: name of an entry, which may hold {name}
 	byName  map[string]*Entry
@@ -192,4 +193,6 @@ func (e *Entry) MaySign(artifact string) error {
 	return fmt.Errorf("%s signs %s, not %s: see signs in the plan", e.Name, strings.Join(e.Signs, ", "), artifact)
 }
 
-func days(e *Entry) string { return fmt.Sprintf("%dd", int(e.Profile.Validity().Hours()/24)) }
+func days(e *Entry) string { return inDays(e.Profile) }
+
+func inDays(p *ca.Profile) string { return fmt.Sprintf("%dd", int(p.Validity().Hours()/24)) }

@@ -98,7 +98,7 @@ func ownOr(own map[*Entry]*Entry, e *Entry) *Entry {
 // it has a subject and a key of its own, and all else in common with the base.
 func (l *loader) platformKey(platform, base string) (*Entry, error) {
 	c := l.config.UEFI.Keys[base]
-	place := l.config.Keys.merge(l.config.Profiles[c.Profile].Keys).merge(c.Template.Keys).Place
+	place := l.config.Keys.merge(l.config.Profiles[c.Profile].Template.Keys).merge(c.Template.Keys).Place
 	if !strings.Contains(place, "{name}") {
 		return nil, l.doc.fail("uefi.keys."+base+".place", fmt.Errorf("%q is without {name}, but each platform has a key of its own", place))
 	}
@@ -108,7 +108,7 @@ func (l *loader) platformKey(platform, base string) (*Entry, error) {
 		inPlace = path.Join(platformDir, platform, base)
 	}
 	c.Template.Keys.Place = strings.ReplaceAll(place, "{name}", inPlace)
-	c.Subject.CommonName = strings.TrimSpace(l.config.Subject.Merge(c.Subject).CommonName + " " + platform)
+	c.Subject.CommonName = strings.TrimSpace(l.config.Subject.Merge(l.config.Profiles[c.Profile].Subject).Merge(c.Subject).CommonName + " " + platform)
 	e, err := l.entry(PlatformKey, "uefi.platforms."+platform+"."+base, name, c)
 	if err != nil {
 		return nil, err
