@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"tmpki/internal/durable"
 	"tmpki/spki"
@@ -121,16 +120,8 @@ func developmentPlan(keyType spki.KeyType) ([]byte, error) {
 // DefaultKeyType is that of the platform's build.
 func DefaultKeyType() spki.KeyType { return spki.KeyType{Kind: spki.RSA, Bits: 4096} }
 
-// StagingName returns the name beside dir under which Generate builds it. Only a
-// killed Generate leaves it there, and the next one for dir takes it away.
-func StagingName(dir string) string {
-	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".tmpki")
-}
-
-// generateNew builds the directory under another name, and renames it. The lock
-// is on the staging directory, which becomes the PKI directory, lock and all: so
-// whoever waited for it finds the result, and no lock file stays behind.
-func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Options) (_ *Outcome, err error) {
+// generateNew builds a directory that is not there yet.
+func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
 	text, err := o.text(keyType)
 	if err != nil {
 		return nil, err
@@ -138,109 +129,21 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
 	}
-	staging := StagingName(dir)
-	if err := os.Mkdir(staging, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	// Somebody else's must not make us wait for their lock.
-	err = owned(staging)
-	var lock *durable.Lock
-	if err == nil {
-		lock, err = durable.LockDir(ctx, staging, o.Waiting)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errAgain // renamed by the one who held it
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	if err := ours(staging); err != nil {
-		return nil, err
-	}
-	if _, err := os.Lstat(dir); err == nil {
-		discard(staging)
+	var steps []Step
+	err = Create(ctx, dir, o.Waiting, func(staging string) error {
+		if err := durable.WriteFile(filepath.Join(staging, FileName), text, 0o644); err != nil {
+			return err
+		}
+		steps, err = apply(ctx, staging, o)
+		return err
+	})
+	if errors.Is(err, ErrAppeared) {
 		return nil, errAgain
 	}
-	defer func() {
-		if err != nil {
-			discard(staging)
-		}
-	}()
-	// What is in it is of a run that died: its keys have signed nothing that
-	// anybody has seen.
-	if err := empty(staging); err != nil {
-		return nil, err
-	}
-	if err := durable.WriteFile(filepath.Join(staging, FileName), text, 0o644); err != nil {
-		return nil, err
-	}
-	steps, err := apply(ctx, staging, o)
 	if err != nil {
-		return nil, err
-	}
-	if err := durable.Rename(staging, dir); errors.Is(err, fs.ErrExist) {
-		return nil, errAgain // somebody made it, and another process filled it
-	} else if err != nil {
 		return nil, err
 	}
 	return outcome(dir, steps, keyType)
-}
-
-// owned refuses a staging directory that somebody else has put there: keys will
-// be written into it.
-func owned(dir string) error {
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok || int(stat.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s is in the way and not ours: remove it", dir)
-	}
-	return nil
-}
-
-// ours refuses a staging directory that is not owned, or that no run of ours has
-// left.
-func ours(dir string) error {
-	if err := owned(dir); err != nil {
-		return err
-	}
-	// A run that was killed has left its plan there, or nothing yet.
-	names, err := entryNames(dir)
-	if err != nil {
-		return err
-	}
-	if len(names) > 0 && !names[FileName] {
-		return fmt.Errorf("%s is in the way: it holds %s, which no run of ours left there; remove it", dir, some(names))
-	}
-	return os.Chmod(dir, 0o700)
-}
-
-// empty takes everything out of a staging directory. The plan comes last: killed
-// before, the next run still knows the directory for one of ours.
-func empty(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.Name() == FileName {
-			continue
-		}
-		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(filepath.Join(dir, FileName))
-}
-
-// discard takes a staging directory away, as far as it can.
-func discard(dir string) {
-	if empty(dir) == nil {
-		os.Remove(dir)
-	}
 }
 
 // generateInPlace fills an empty directory, or completes one with a plan.

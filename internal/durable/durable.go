@@ -150,6 +150,17 @@ func (f *File) Commit() error {
 	return SyncDir(filepath.Dir(f.path))
 }
 
+// CommitNew is Commit for a path where nothing may be, as CreateFile has it.
+func (f *File) CommitNew() error {
+	if err := f.s.finish(f.perm); err != nil {
+		return err
+	}
+	if err := f.s.publish(f.path); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(f.path))
+}
+
 // Close throws away what was not committed.
 func (f *File) Close() error {
 	f.s.discard()

@@ -37,12 +37,8 @@ func writers() map[string]func(path string, data []byte, perm os.FileMode) error
 			return publish(s, path)
 		}
 	}
-	return map[string]func(string, []byte, os.FileMode) error{
-		"WriteFile":         WriteFile,
-		"WriteFile, named":  named((*stage).replace),
-		"CreateFile":        CreateFile,
-		"CreateFile, named": named((*stage).publish),
-		"WriteFile, in pieces": func(path string, data []byte, perm os.FileMode) error {
+	inPieces := func(commit func(*File) error) func(string, []byte, os.FileMode) error {
+		return func(path string, data []byte, perm os.FileMode) error {
 			f, err := NewFile(path, perm)
 			if err != nil {
 				return err
@@ -55,8 +51,16 @@ func writers() map[string]func(path string, data []byte, perm os.FileMode) error
 			if _, err := f.Write(data[:half]); err != nil {
 				return err
 			}
-			return f.Commit()
-		},
+			return commit(f)
+		}
+	}
+	return map[string]func(string, []byte, os.FileMode) error{
+		"WriteFile":             WriteFile,
+		"WriteFile, named":      named((*stage).replace),
+		"CreateFile":            CreateFile,
+		"CreateFile, named":     named((*stage).publish),
+		"WriteFile, in pieces":  inPieces((*File).Commit),
+		"CreateFile, in pieces": inPieces((*File).CommitNew),
 	}
 }
 
