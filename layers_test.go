@@ -16,6 +16,7 @@ var ladder = map[string]int{
 	"internal/durable":  0,
 	"internal/tooltest": 0,
 	"internal/tree":     1,
+	"internal/fileset":  1,
 	"spki":              10,
 	"keys":              20,
 	"cms":               20,

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +87,7 @@ type Profile struct {
 	pathLength int // -1: no limit
 	validity   time.Duration
 	keyUsage   x509.KeyUsage
+	purposes   []string    // extended key usages, as in the file
 	fixed      []extension // everything that doesn't depend on keys and names
 }
 
@@ -100,6 +102,19 @@ func (p *Profile) PathLength() int { return p.pathLength }
 
 // Validity returns how long a certificate is valid.
 func (p *Profile) Validity() time.Duration { return p.validity }
+
+// ExtKeyUsage reports whether the profile has an extended key usage, named as in
+// the file ("clientAuth", or an OID in dots); for "", whether it has none at all.
+func (p *Profile) ExtKeyUsage(name string) bool {
+	if name == "" {
+		return len(p.purposes) == 0
+	}
+	want, err := extKeyUsageOID(name)
+	return err == nil && slices.ContainsFunc(p.purposes, func(purpose string) bool {
+		is, err := extKeyUsageOID(purpose)
+		return err == nil && is.Equal(want)
+	})
+}
 
 type extension struct {
 	oid      asn1.ObjectIdentifier
@@ -156,7 +171,7 @@ var extKeyUsages = []struct {
 
 // NewProfile checks a configuration. Errors name the key of the file at fault.
 func NewProfile(name string, c ProfileConfig) (*Profile, error) {
-	p := &Profile{name: name, ca: c.CA != nil && *c.CA, pathLength: -1}
+	p := &Profile{name: name, ca: c.CA != nil && *c.CA, pathLength: -1, purposes: slices.Clone(c.ExtendedKeyUsage)}
 	if c.Validity == nil {
 		return nil, errors.New("validity: missing")
 	}

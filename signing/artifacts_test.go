@@ -384,10 +384,10 @@ func TestAnchors(t *testing.T) {
 	s := newSession(t)
 	for kind, want := range map[string][]string{
 		"efi":       {"DB", "ssig_subca"},
-		"module":    {"ssig_subca", "ssig"},
+		"module":    {"ssig_subca", "ssig", "ssig_rootca"},
 		"ima":       {"ssig_subca", "ssig"},
 		"guestos":   {"ssig_rootca", "guestos_anchor"},
-		"container": {"ssig_rootca"},
+		"container": {"ssig_rootca", "guestos_anchor"},
 		"file":      {"ssig_rootca"},
 		"unknown":   nil,
 	} {

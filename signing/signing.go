@@ -12,6 +12,7 @@ import (
 	"crypto"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -161,57 +162,31 @@ func ReadTrust(files []string) ([]*ca.Certificate, error) {
 }
 
 // Anchors returns the certificates that the consumer of a kind of artifact should
-// trust in this PKI: for configs the roots, but in place of a sub CA that has an
-// anchor twin only that twin; for kernel and modules what firmware and keyring
-// hold; else the roots.
+// trust in this PKI. A "file" is verified by whoever wants to, with the roots.
 func (s *Session) Anchors(artifact string) []*ca.Certificate {
-	p := s.PKI.Plan
+	var anchors []plan.TrustAnchor
+	switch artifact {
+	case "efi":
+		for _, a := range s.PKI.TrustAnchors(plan.ForEFI) {
+			if a.Variable.Name == "db" {
+				anchors = append(anchors, a)
+			}
+		}
+	case "module":
+		anchors = s.PKI.TrustAnchors(plan.ForKernel)
+	case "ima":
+		anchors = s.PKI.TrustAnchors(plan.ForIMA)
+	case "guestos", "container":
+		// The daemon asks all of its anchors for every config.
+		anchors = append(s.PKI.TrustAnchors(plan.ForDevice), s.PKI.TrustAnchors(plan.ForGuestOS)...)
+	default:
+		return s.PKI.ConfigRoots(artifact)
+	}
 	var out []*ca.Certificate
-	add := func(e *plan.Entry) {
-		c := s.PKI.Have.Certificates[e.Name]
-		if c == nil {
-			return
-		}
-		for _, o := range out {
-			if o.Equal(c) {
-				return
-			}
-		}
-		out = append(out, c)
-	}
-	if artifact == "efi" && p.UEFI != nil {
-		for _, v := range p.UEFI.All() {
-			if v.Name == "db" {
-				for _, e := range v.Certificates {
-					add(e)
-				}
-			}
-		}
-		return out
-	}
-	for _, e := range p.Entries {
-		if e.TwinOf != nil || e.MaySign(artifact) != nil {
-			continue
-		}
-		switch artifact {
-		case "module", "ima": // the keyring must hold the signer itself
-			add(e)
-		default:
-			add(anchorOf(p, e))
+	for _, a := range anchors {
+		if !slices.ContainsFunc(out, a.Certificate.Equal) {
+			out = append(out, a.Certificate)
 		}
 	}
 	return out
-}
-
-// anchorOf climbs from a signer to its anchor: the nearest twin, or the root.
-func anchorOf(p *plan.Plan, e *plan.Entry) *plan.Entry {
-	for _, c := range e.Chain() {
-		for _, t := range p.Entries {
-			if t.TwinOf == c {
-				return t
-			}
-		}
-		e = c
-	}
-	return e
 }

@@ -69,6 +69,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.uefiCmd(),
 		a.guestosCmd(),
 		a.verityCmd(),
+		a.trustCmd(),
 		a.logCmd(),
 		a.signConfigDropInCmd(),
 		a.manCmd(),

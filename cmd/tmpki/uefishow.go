@@ -65,7 +65,7 @@ update it tells for which variable it was signed, by whom, and when.`,
 				return err
 			}
 			if isFile {
-				v, err := fileJSON(p, args[0])
+				v, err := variableFileJSON(p, args[0])
 				if err != nil {
 					return err
 				}
@@ -100,8 +100,8 @@ func recordJSON(p *plan.PKI, platform, name string) variableJSON {
 	return v
 }
 
-// fileJSON describes a signature list or an update in a file.
-func fileJSON(p *plan.PKI, file string) (variableJSON, error) {
+// variableFileJSON describes a signature list or an update in a file.
+func variableFileJSON(p *plan.PKI, file string) (variableJSON, error) {
 	v := variableJSON{File: file}
 	raw, _, err := durable.ReadFile(file, uefi.MaxDatabaseSize+64<<10)
 	if err != nil {

@@ -48,6 +48,42 @@ func Rename(oldPath, newPath string) error {
 	return renameSynced(err, oldPath, newPath)
 }
 
+// Exchange gives the directory oldPath the name newPath, and the directory at
+// newPath the name oldPath, in one step, and syncs the parents of both. Where the
+// file system can't do that, there are two steps, between which newPath is not
+// there.
+func Exchange(oldPath, newPath string) error {
+	for _, p := range []string{oldPath, newPath} {
+		info, err := os.Lstat(p)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return &os.LinkError{Op: "exchange", Old: oldPath, New: newPath, Err: unix.ENOTDIR}
+		}
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, oldPath, unix.AT_FDCWD, newPath, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		return exchangeInSteps(oldPath, newPath)
+	}
+	if err != nil {
+		err = &os.LinkError{Op: "exchange", Old: oldPath, New: newPath, Err: err}
+	}
+	return renameSynced(err, oldPath, newPath)
+}
+
+// exchangeInSteps is Exchange for a file system that lacks the flag.
+func exchangeInSteps(oldPath, newPath string) error {
+	aside := tempPath(filepath.Dir(filepath.Clean(newPath)), filepath.Base(newPath))
+	if err := os.Rename(newPath, aside); err != nil {
+		return err
+	}
+	if err := os.Rename(oldPath, newPath); err != nil {
+		return errors.Join(err, os.Rename(aside, newPath))
+	}
+	return renameSynced(os.Rename(aside, oldPath), oldPath, newPath)
+}
+
 // renameSynced syncs the parents of what was renamed, unless that failed.
 func renameSynced(err error, oldPath, newPath string) error {
 	if err != nil {

@@ -214,6 +214,36 @@ func TestRename(t *testing.T) {
 	wantNames(t, path("other", "b"), "x")
 }
 
+func TestExchange(t *testing.T) {
+	for name, exchange := range map[string]func(a, b string) error{"at once": Exchange, "in steps": exchangeInSteps} {
+		dir := t.TempDir()
+		a, b := filepath.Join(dir, "a"), filepath.Join(dir, "sub", "b")
+		for _, d := range []string{a, b} {
+			if err := os.MkdirAll(d, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			write(t, filepath.Join(d, "was-"+filepath.Base(d)), "")
+		}
+		if err := exchange(a, b); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		wantNames(t, a, "was-b")
+		wantNames(t, b, "was-a")
+		wantNames(t, dir, "a", "sub")
+		wantNames(t, filepath.Dir(b), "b")
+		if err := exchange(filepath.Join(dir, "none"), b); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s, with nothing: %v", name, err)
+		}
+		wantNames(t, b, "was-a")
+		wantNames(t, filepath.Dir(b), "b")
+	}
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "file"), "")
+	if err := Exchange(filepath.Join(dir, "file"), dir); !errors.Is(err, unix.ENOTDIR) {
+		t.Errorf("with a file: %v", err)
+	}
+}
+
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	keep := []string{
