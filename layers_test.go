@@ -19,6 +19,7 @@ var ladder = map[string]int{
 	"internal/fileset":  1,
 	"spki":              10,
 	"keys":              20,
+	"keys/keytest":      21,
 	"cms":               20,
 	"store":             20,
 	"artifact/verity":   30,

@@ -2,12 +2,17 @@
 // a key URI says they live. It follows PKCS#8 (RFC 5958), its encryption PBES2
 // (RFC 8018, RFC 7914 for scrypt), and the pkcs11: URI scheme (RFC 7512).
 //
-// Every key is a crypto.Signer: *rsa.PrivateKey, *spki.PSSSigner over one,
-// *ecdsa.PrivateKey or ed25519.PrivateKey. The package returns bytes and never
-// writes a file: who writes them knows whether one may be replaced.
+// Every key is a crypto.Signer: *rsa.PrivateKey, *ecdsa.PrivateKey,
+// ed25519.PrivateKey, a *TokenKey in a PKCS#11 token, or *spki.PSSSigner over an
+// RSA key. The package returns bytes and never writes a file: who writes them
+// knows whether one may be replaced. In tokens it does write, and replaces no key.
 //
-// It leaves out PKCS#12, DER files, keys encrypted in the traditional PEM form
-// (Proc-Type: 4,ENCRYPTED), and, for now, opening pkcs11: URIs.
+// PKCS#11 (version 2.40) needs cgo, which stands in cryptoki_cgo.go alone. What
+// it asks of a token is kept in the interface cryptoki, and no token is known by
+// its name.
+//
+// It leaves out PKCS#12, DER files, and keys encrypted in the traditional PEM form
+// (Proc-Type: 4,ENCRYPTED).
 package keys
 
 import (

@@ -13,14 +13,24 @@ import (
 //
 // The error wraps fs.ErrNotExist if there is no key, ErrPassphraseNeeded or
 // ErrPassphraseWrong if it does not open, ErrCertificate or ErrTruncated if the
-// file is something else, and ErrNoPKCS11 for a pkcs11: URI.
+// file is something else.
+//
+// For a pkcs11: URI, pass is not used: the PIN comes from pin-source in the URI,
+// an environment variable (see EnvPIN), or the terminal. The error wraps
+// fs.ErrNotExist also for a key that is not in its token, ErrNoToken if the
+// token is not there, ErrPINNeeded, ErrPINWrong or ErrPINLocked if it does not
+// open, and ErrNoPKCS11 in a program without PKCS#11. See AsType for RSA keys.
 //
 // Symbolic links are followed. Who else may read the file is not checked here.
 func Open(dir string, u URI, pass func() (*Passphrase, error)) (crypto.Signer, error) {
 	switch u.Scheme {
 	case SchemeFile:
 	case SchemePKCS11:
-		return nil, fmt.Errorf("opening key %v: %w", u, ErrNoPKCS11)
+		signer, err := process.openToken(u.PKCS11)
+		if err != nil {
+			return nil, fmt.Errorf("opening key %q: %w", u.String(), err)
+		}
+		return signer, nil
 	default:
 		return nil, fmt.Errorf("opening a key: unknown kind of key URI %q", u.Scheme)
 	}

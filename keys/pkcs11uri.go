@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// ErrNoPKCS11 is returned, wrapped, by who opens a pkcs11: URI.
-var ErrNoPKCS11 = errors.New("this program can't open keys in PKCS#11 tokens yet")
+// ErrNoPKCS11 is returned, wrapped, by whoever needs a PKCS#11 token in a program
+// that was built without cgo.
+var ErrNoPKCS11 = errors.New("this program was built without PKCS#11 (CGO_ENABLED=0): it can't use keys in tokens")
 
 // PKCS11 holds the attributes of a pkcs11: URI (RFC 7512, Section 2.3). An
 // attribute that is not there is "", which matches everything.
@@ -35,8 +36,8 @@ type PKCS11 struct {
 	PINSource  string // where to read the PIN: an absolute path, or "file:/…"
 }
 
-// attribute is what RFC 7512, Section 2.3, says of one attribute.
-type attribute struct {
+// uriAttribute is what RFC 7512, Section 2.3, says of one attribute.
+type uriAttribute struct {
 	name  string
 	query bool // stands behind "?"
 	field func(*PKCS11) *string
@@ -46,8 +47,8 @@ type attribute struct {
 // pkcs11Attributes lists the attributes in the order of String. The lengths are
 // those of the fixed fields of CK_TOKEN_INFO, CK_INFO and CK_SLOT_INFO: a
 // longer value matches nothing.
-func pkcs11Attributes() []attribute {
-	return []attribute{
+func pkcs11Attributes() []uriAttribute {
+	return []uriAttribute{
 		{"token", false, func(p *PKCS11) *string { return &p.Token }, textUpTo(32)},
 		{"manufacturer", false, func(p *PKCS11) *string { return &p.Manufacturer }, textUpTo(32)},
 		{"serial", false, func(p *PKCS11) *string { return &p.Serial }, textUpTo(16)},

@@ -73,19 +73,10 @@ func (s Source) missing() string {
 	return "no source of passphrases is configured"
 }
 
-// readPassphraseFile takes the first line, without its "\n" or "\r\n".
 func readPassphraseFile(path string) (*Passphrase, error) {
-	data, info, err := durable.ReadFile(path, MaxFileSize)
+	line, err := readSecretFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("passphrase file: %w", err)
-	}
-	// A group may read it: so are secrets given to services.
-	if mode := info.Mode().Perm(); mode&0o004 != 0 {
-		return nil, fmt.Errorf("passphrase file: %q: everybody may read it (mode %#o); close it with: chmod o= FILE", path, mode)
-	}
-	line, _, hasEnd := bytes.Cut(data, []byte("\n"))
-	if hasEnd {
-		line = bytes.TrimSuffix(line, []byte("\r"))
 	}
 	p, err := NewPassphrase(line)
 	if err != nil {
@@ -94,9 +85,24 @@ func readPassphraseFile(path string) (*Passphrase, error) {
 	return p, nil
 }
 
-// ask prompts on a terminal without echo, twice for a new key.
-//
-// BUG: killed by a signal while it waits, it leaves the terminal without echo.
+// readSecretFile returns the first line of a file, without its "\n" or "\r\n".
+func readSecretFile(path string) ([]byte, error) {
+	data, info, err := durable.ReadFile(path, MaxFileSize)
+	if err != nil {
+		return nil, err
+	}
+	// A group may read it: so are secrets given to services.
+	if mode := info.Mode().Perm(); mode&0o004 != 0 {
+		return nil, fmt.Errorf("%q: everybody may read it (mode %#o); close it with: chmod o= FILE", path, mode)
+	}
+	line, _, hasEnd := bytes.Cut(data, []byte("\n"))
+	if hasEnd {
+		line = bytes.TrimSuffix(line, []byte("\r"))
+	}
+	return line, nil
+}
+
+// ask prompts on a terminal, twice for a new key.
 func ask(tty *os.File, name string, isNew bool) (*Passphrase, error) {
 	prompts := []string{fmt.Sprintf("Passphrase for %q: ", name)}
 	if isNew {
@@ -104,11 +110,7 @@ func ask(tty *os.File, name string, isNew bool) (*Passphrase, error) {
 	}
 	var answers [][]byte
 	for _, prompt := range prompts {
-		if _, err := fmt.Fprint(tty, prompt); err != nil {
-			return nil, fmt.Errorf("asking for a passphrase: %w", err)
-		}
-		answer, err := term.ReadPassword(int(tty.Fd()))
-		fmt.Fprintln(tty)
+		answer, err := askSecret(tty, prompt)
 		if err != nil {
 			return nil, fmt.Errorf("asking for a passphrase: %w", err)
 		}
@@ -118,4 +120,16 @@ func ask(tty *os.File, name string, isNew bool) (*Passphrase, error) {
 		return nil, errors.New("the two passphrases differ")
 	}
 	return NewPassphrase(answers[0])
+}
+
+// askSecret prompts on a terminal and reads a line without echo.
+//
+// BUG: killed by a signal while it waits, it leaves the terminal without echo.
+func askSecret(tty *os.File, prompt string) ([]byte, error) {
+	if _, err := fmt.Fprint(tty, prompt); err != nil {
+		return nil, err
+	}
+	answer, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(tty)
+	return answer, err
 }

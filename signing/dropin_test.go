@@ -78,7 +78,7 @@ func TestDropIn(t *testing.T) {
 		{"device", DropIn{Key: pki + "/device_1.key", Certs: []string{pemFile(t, other, "device", chain("device_1")...)}, Passphrase: passphrase(testPassphrase)}, text, now, nil, 0, "device_1 signs no artifacts"},
 		{"foreign certificate of a key in the PKI", DropIn{Key: pki + "/ssig.key", Certs: []string{
 			pemFile(t, other, "mine", issue(t, s.key(t, "ssig"), nil, nil, opts{name: "Mine"}))}}, text, now, nil, 0, "CN=Mine is no certificate of that PKI"},
-		{"PKCS#11", DropIn{Key: "pkcs11:token=root;object=cml", Certs: []string{leaf, sub}}, text, now, nil, 0, keys.ErrNoPKCS11.Error()},
+		{"PKCS#11", DropIn{Key: "pkcs11:token=root;object=cml?module-path=/none.so", Certs: []string{leaf, sub}}, text, now, nil, 0, `opening key "pkcs11:token=root;object=cml?module-path=/none.so"`},
 		{"unknown kind of URI", DropIn{Key: "tpm:1", Certs: []string{leaf, sub}}, text, now, nil, 0, "no such file"},
 		{"no key", DropIn{Key: other + "/none.key", Certs: []string{leaf, sub}}, text, now, nil, 0, "none.key: no such file"},
 		{"certificate for a key", DropIn{Key: leaf, Certs: []string{leaf, sub}}, text, now, nil, 0, keys.ErrCertificate.Error()},

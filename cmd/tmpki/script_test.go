@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"tmpki/internal/tooltest"
+	"tmpki/keys/keytest"
 )
 
 // TestScripts runs testdata/script, one file for each rule of the command line.
@@ -23,6 +24,8 @@ import (
 //	exits CODE COMMAND...   run a command that must exit with this code
 //	state DIR               print names, kinds, modes, times, hashes below DIR
 //	json FILE               FILE (or stdout) must be one JSON value
+//	softhsm TOKEN...        make tokens, with the PIN $PIN, outside of the script's
+//	                        directory; again, it adds more
 //	refuses CODE TEXT COMMAND...
 //	                        the command must exit with CODE, tell TEXT on standard
 //	                        error, and leave nothing in its working directory or
@@ -35,6 +38,8 @@ func TestScripts(t *testing.T) {
 			env.Values["t"] = env.T()
 			// A place outside of the script's directory, for what state printed.
 			env.Setenv("BEFORE", filepath.Join(t.TempDir(), "before"))
+			env.Setenv("HSM", filepath.Join(t.TempDir(), "hsm"))
+			env.Setenv("PIN", keytest.PIN)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -43,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"exits":   scriptExits,
 			"state":   scriptState,
 			"json":    scriptJSON,
+			"softhsm": scriptSoftHSM,
 			"refuses": scriptRefuses,
 		},
 		RequireUniqueNames: true,
@@ -99,6 +105,15 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(d.Decode(&v))
 	if d.More() {
 		ts.Fatalf("more than one JSON value:\n%s", text)
+	}
+}
+
+func scriptSoftHSM(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) == 0, "softhsm TOKEN...")
+	h, err := keytest.New(ts.Value("t").(testscript.T), ts.Getenv("HSM"), args...)
+	ts.Check(err)
+	for name, value := range h.Env() {
+		ts.Setenv(name, value)
 	}
 }
 
