@@ -70,8 +70,10 @@ var describers = []struct {
 	{oidSubjectKeyID, "subject_key_id", describeSubjectKeyID},
 	{oidAuthorityKeyID, "authority_key_id", describeAuthorityKeyID},
 	{asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 5}, "ocsp_nocheck", describeNull}, // RFC 6960, Section 4.2.2.2.1
-	{asn1.ObjectIdentifier{2, 5, 29, 20}, "crl_number", describeInteger},
-	{asn1.ObjectIdentifier{2, 5, 29, 27}, "delta_crl_indicator", describeInteger},
+	{oidCRLNumber, "crl_number", describeInteger},
+	{oidDeltaCRLIndicator, "delta_crl_indicator", describeInteger},
+	{oidIssuingPoint, "issuing_distribution_point", describeIssuingPoint},
+	{oidFreshestCRL, "freshest_crl", describeCRLDistribution},
 }
 
 var errMalformedExtension = errors.New("malformed")

@@ -154,7 +154,7 @@ func (i *Issuer) Prepare(profile *Profile, r Request) (*Prepared, error) {
 		return nil, err
 	}
 	p := &Prepared{issuer: i, profile: profile.name, request: r, serial: serial, skid: skid, expires: notAfter}
-	extensions, err := i.extensions(profile, r, skid)
+	extensions, err := i.extensions(profile, r, serial, skid)
 	if err != nil {
 		return nil, err
 	}
@@ -234,8 +234,15 @@ func newSerial() ([]byte, error) {
 	}
 }
 
-func (i *Issuer) extensions(profile *Profile, r Request, skid []byte) ([]extension, error) {
+func (i *Issuer) extensions(profile *Profile, r Request, serial, skid []byte) ([]extension, error) {
 	list := append([]extension(nil), profile.fixed...)
+	if profile.partitions > 0 {
+		points, err := profile.partitionExtension(serial)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, points)
+	}
 	var b cryptobyte.Builder
 	b.AddASN1OctetString(skid)
 	list = append(list, extension{oidSubjectKeyID, false, b.BytesOrPanic()})
@@ -250,11 +257,7 @@ func (i *Issuer) extensions(profile *Profile, r Request, skid []byte) ([]extensi
 		if len(akid) == 0 {
 			return nil, fmt.Errorf("issuer %q has no subject key identifier", i.name)
 		}
-		var b cryptobyte.Builder
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(akid) })
-		})
-		list = append(list, extension{oidAuthorityKeyID, false, b.BytesOrPanic()})
+		list = append(list, authorityKeyExtension(akid))
 	}
 	if len(r.SubjectAltNames) > 0 {
 		san, err := subjectAltNameExtension(r.SubjectAltNames)
@@ -284,21 +287,34 @@ func (i *Issuer) marshalTBS(serial []byte, r Request, notAfter time.Time, subjec
 		})
 		b.AddBytes(r.Subject)
 		b.AddBytes(subjectKey)
-		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				for _, x := range extensions {
-					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-						b.AddASN1ObjectIdentifier(x.oid)
-						if x.critical {
-							b.AddASN1Boolean(true)
-						}
-						b.AddASN1OctetString(x.value)
-					})
-				}
-			})
-		})
+		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensions(b, extensions) })
 	})
 	return b.Bytes()
+}
+
+// addExtensions writes Extensions (RFC 5280, Section 4.1).
+func addExtensions(b *cryptobyte.Builder, extensions []extension) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, x := range extensions {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1ObjectIdentifier(x.oid)
+				if x.critical {
+					b.AddASN1Boolean(true)
+				}
+				b.AddASN1OctetString(x.value)
+			})
+		}
+	})
+}
+
+// authorityKeyExtension names a key by its identifier alone (RFC 5280, Section
+// 4.2.1.1).
+func authorityKeyExtension(id []byte) extension {
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(b *cryptobyte.Builder) { b.AddBytes(id) })
+	})
+	return extension{oidAuthorityKeyID, false, b.BytesOrPanic()}
 }
 
 // addTime writes UTCTime until 2049 and GeneralizedTime after (RFC 5280,

@@ -44,8 +44,26 @@ func (l *Linter) Check(der []byte) error {
 	}
 	// zcrypto finds this out by the signature, which isn't there yet.
 	parsed.SelfSigned = bytes.Equal(parsed.RawIssuer, parsed.RawSubject)
+	return verdict(zlint.LintCertificateEx(parsed, l.registry))
+}
+
+// CheckCRL is Check for a CRL. It is for short ones: it takes more memory than
+// the CRL many times over.
+func (l *Linter) CheckCRL(der []byte) error {
+	if _, err := ParseCRL(der); err != nil {
+		return err
+	}
+	parsed, err := x509.ParseRevocationList(der)
+	if err != nil {
+		return fmt.Errorf("lint: %v", err)
+	}
+	return verdict(zlint.LintRevocationListEx(parsed, l.registry))
+}
+
+// verdict is an error that tells of all rules that are broken, or nil.
+func verdict(results *zlint.ResultSet) error {
 	var broken []string
-	for name, result := range zlint.LintCertificateEx(parsed, l.registry).Results {
+	for name, result := range results.Results {
 		if result.Status >= lint.Warn {
 			broken = append(broken, fmt.Sprintf("%s %s %s", result.Status, name, result.Details))
 		}

@@ -31,6 +31,11 @@ type ProfileConfig struct {
 	OCSPURLs         []string               `yaml:"ocsp_urls,omitempty"`   // AIA, id-ad-ocsp
 	CRLURLs          []string               `yaml:"crl_urls,omitempty"`    // CRL distribution points
 	Extensions       []ExtensionConfig      `yaml:"extensions,omitempty"`
+
+	// CRLPartitions is how many CRLs the issuer divides its certificates into: a
+	// property of the issuer, not of the profile's text. Then {partition} in
+	// CRLURLs stands for the certificate's own (see Partition).
+	CRLPartitions int `yaml:"-"`
 }
 
 // NameConstraintsConfig lists general names such as "dns:example.com",
@@ -88,7 +93,10 @@ type Profile struct {
 	validity   time.Duration
 	keyUsage   x509.KeyUsage
 	purposes   []string    // extended key usages, as in the file
-	fixed      []extension // everything that doesn't depend on keys and names
+	fixed      []extension // everything that doesn't depend on keys, names and serial
+
+	partitions int      // 0: the CRL's URLs don't depend on the serial, and are fixed
+	crlURLs    []string // with {partition} in them
 }
 
 // Name returns the name that the profile was made with.
@@ -223,7 +231,15 @@ func NewProfile(name string, c ProfileConfig) (*Profile, error) {
 		err = add(oidAuthorityInfo, false, "issuer_urls, ocsp_urls", func(b *cryptobyte.Builder) error { return addAuthorityInfo(b, c.OCSPURLs, c.IssuerURLs) })
 	}
 	if err == nil && len(c.CRLURLs) > 0 {
-		err = add(oidCRLDistribution, false, "crl_urls", func(b *cryptobyte.Builder) error { return addCRLDistribution(b, c.CRLURLs) })
+		if err := checkPartitions(c.CRLURLs, c.CRLPartitions); err != nil {
+			return nil, fmt.Errorf("crl_urls: %w", err)
+		}
+		if c.CRLPartitions > 1 {
+			p.partitions, p.crlURLs = c.CRLPartitions, c.CRLURLs
+			_, err = p.partitionExtension([]byte{1}) // are they URLs?
+		} else {
+			err = add(oidCRLDistribution, false, "crl_urls", func(b *cryptobyte.Builder) error { return addCRLDistribution(b, c.CRLURLs) })
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -234,6 +250,21 @@ func NewProfile(name string, c ProfileConfig) (*Profile, error) {
 		}
 	}
 	return p, nil
+}
+
+// partitionExtension returns the distribution points of a certificate, whose
+// serial says in which partition it is.
+func (p *Profile) partitionExtension(serial []byte) (extension, error) {
+	var urls []string
+	for _, s := range p.crlURLs {
+		urls = append(urls, PartitionURL(s, Partition(serial, p.partitions)))
+	}
+	var b cryptobyte.Builder
+	if err := addCRLDistribution(&b, urls); err != nil {
+		return extension{}, fmt.Errorf("crl_urls: %w", err)
+	}
+	value, err := b.Bytes()
+	return extension{oidCRLDistribution, false, value}, err
 }
 
 // ParseValidity reads days, such as "3650d", from 1 day to 100 years.
@@ -364,6 +395,13 @@ func (p *Profile) Drift(c *Certificate, subjectAltNames []string) string {
 		return fmt.Sprintf("validity was %dd", int(got.Hours()/24))
 	}
 	want := p.fixed
+	if p.partitions > 0 {
+		points, err := p.partitionExtension(c.SerialNumber.Bytes())
+		if err != nil {
+			return err.Error()
+		}
+		want = append(want[:len(want):len(want)], points)
+	}
 	if len(subjectAltNames) > 0 {
 		san, err := subjectAltNameExtension(subjectAltNames)
 		if err != nil {

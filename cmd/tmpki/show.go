@@ -14,10 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tmpki/ca"
 	"tmpki/plan"
 )
 
-// maxShown bounds what show reads, in octets.
+// maxShown bounds what show reads, in octets, of anything but a CRL.
 const maxShown = 4 << 20
 
 func (a *app) showCmd() *cobra.Command {
@@ -33,7 +34,7 @@ up, whom an .auth file was signed by.
 An argument with a slash or a dot in it is a file. Any other is an entry of the
 plan in the PKI directory, of which show tells also what the record knows; or, if
 there is no such entry, a file. A single dash is standard input. At most 4 MiB
-are read.
+are read, of a CRL 128 MiB.
 
 What comes out of a file is escaped, as names may hold control characters.`,
 		Example: `  tmpki show ssig_subca
@@ -76,7 +77,7 @@ type item interface {
 // look finds out what arg means, and reads it.
 func (a *app) look(ctx context.Context, arg string, now time.Time) (*shown, error) {
 	if arg == "-" {
-		data, err := io.ReadAll(io.LimitReader(a.cmd.InOrStdin(), maxShown+1))
+		data, err := io.ReadAll(io.LimitReader(a.cmd.InOrStdin(), ca.MaxCRL+1))
 		if err != nil {
 			return nil, fmt.Errorf("reading standard input: %w", err)
 		}
@@ -127,7 +128,7 @@ func showFile(path string) (*shown, error) {
 	return recognize(path, data)
 }
 
-// readInput reads a regular file of at most maxShown octets, and one more, by
+// readInput reads a regular file of at most ca.MaxCRL octets, and one more, by
 // which recognize sees that there are too many.
 func readInput(path string) ([]byte, error) {
 	fail := func(err error) ([]byte, error) {
@@ -156,7 +157,7 @@ func readInput(path string) ([]byte, error) {
 		return fail(err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxShown+1))
+	data, err := io.ReadAll(io.LimitReader(f, ca.MaxCRL+1))
 	if err != nil {
 		return fail(err)
 	}

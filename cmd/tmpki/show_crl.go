@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/big"
 	"strings"
 	"time"
 
@@ -24,11 +25,9 @@ type revokedFacts struct {
 	Serial  string    `json:"serial"`
 	Revoked time.Time `json:"revoked"`
 	Reason  string    `json:"reason,omitempty"`
-}
 
-// revocationReasons has the names of RFC 5280, Section 5.3.1, by number.
-var revocationReasons = []string{"", "keyCompromise", "cACompromise", "affiliationChanged", "superseded", "cessationOfOperation",
-	"certificateHold", "reason 7", "removeFromCRL", "privilegeWithdrawn", "aACompromise"}
+	Invalid *time.Time `json:"invalid_since,omitempty"`
+}
 
 func describeCRL(der []byte) (item, error) {
 	l, err := ca.ParseCRL(der)
@@ -41,7 +40,7 @@ func describeCRL(der []byte) (item, error) {
 		ThisUpdate: l.ThisUpdate.UTC(),
 		Signature:  signatureName(l.Algorithm, l.AlgorithmError),
 		Extensions: []extensionFacts{},
-		Count:      len(l.RevokedCertificateEntries),
+		Count:      l.Count,
 		Revoked:    []revokedFacts{},
 	}
 	if next := l.NextUpdate.UTC(); !next.IsZero() {
@@ -50,12 +49,16 @@ func describeCRL(der []byte) (item, error) {
 	for _, x := range l.Extensions {
 		f.Extensions = append(f.Extensions, newExtensionFacts(ca.DescribeExtension(x)))
 	}
-	for _, e := range l.RevokedCertificateEntries[:min(f.Count, maxValues)] {
-		r := revokedFacts{Serial: serialHex(e.SerialNumber), Revoked: e.RevocationTime.UTC()}
-		if e.ReasonCode >= 0 && e.ReasonCode < len(revocationReasons) {
-			r.Reason = revocationReasons[e.ReasonCode]
-		} else {
-			r.Reason = fmt.Sprintf("reason %d", e.ReasonCode)
+	for e := range l.Entries() {
+		if len(f.Revoked) == maxValues {
+			break
+		}
+		r := revokedFacts{Serial: serialHex(new(big.Int).SetBytes(e.Serial)), Revoked: e.Time}
+		if e.Reason != ca.Unspecified {
+			r.Reason = e.Reason.String()
+		}
+		if !e.Invalidity.IsZero() {
+			r.Invalid = &e.Invalidity
 		}
 		f.Revoked = append(f.Revoked, r)
 	}
@@ -77,7 +80,11 @@ func (f *crlFacts) describe(t *table, now time.Time) {
 	}
 	revoked := []string{}
 	for _, r := range f.Revoked {
-		revoked = append(revoked, strings.TrimRight(fmt.Sprintf("%s  %s  %s", localTime(r.Revoked), r.Serial, r.Reason), " "))
+		text := strings.TrimRight(fmt.Sprintf("%s  %s  %s", localTime(r.Revoked), r.Serial, r.Reason), " ")
+		if r.Invalid != nil {
+			text += ", invalid since " + localTime(*r.Invalid)
+		}
+		revoked = append(revoked, text)
 	}
 	t.add("count", fmt.Sprintf("%d revoked certificates", f.Count))
 	t.add("revoked", revoked...)

@@ -20,13 +20,18 @@ import (
 // which the ending counts only for what is wrong with it.
 func recognize(source string, data []byte) (*shown, error) {
 	fail := func(err error) (*shown, error) { return nil, fmt.Errorf("%q: %w", source, err) }
+	s := &shown{Source: ca.Printable(source)}
 	switch {
 	case len(data) > maxShown:
-		return fail(fmt.Errorf("larger than %d octets: too large to show", maxShown))
+		crl, err := describeCRL(data) // nothing else may be so large
+		if len(data) > ca.MaxCRL || err != nil {
+			return fail(fmt.Errorf("larger than %d octets: too large to show, and no CRL", maxShown))
+		}
+		s.Items = []item{crl}
+		return s, nil
 	case len(data) == 0:
 		return fail(errors.New("an empty file"))
 	}
-	s := &shown{Source: ca.Printable(source)}
 	var err error
 	isPEM := bytes.Contains(data, []byte("-----BEGIN "))
 	if isPEM {
