@@ -18,6 +18,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -235,7 +236,11 @@ func newSerial() ([]byte, error) {
 }
 
 func (i *Issuer) extensions(profile *Profile, r Request, serial, skid []byte) ([]extension, error) {
-	list := append([]extension(nil), profile.fixed...)
+	t, err := spki.KeyTypeOf(r.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	list := slices.Clone(profile.fixedFor(t))
 	if profile.partitions > 0 {
 		points, err := profile.partitionExtension(serial)
 		if err != nil {

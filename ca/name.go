@@ -60,7 +60,11 @@ func (s SubjectConfig) Merge(over SubjectConfig) SubjectConfig {
 type Name []byte
 
 // NewName checks and encodes a distinguished name, one attribute in each RDN.
-func NewName(s SubjectConfig) (Name, error) {
+func NewName(s SubjectConfig) (Name, error) { return newName(s, nil) }
+
+// newName is NewName for a subject of which some fields, named as in a file, come
+// from a request: what a device calls itself may not be fit to be shown.
+func newName(s SubjectConfig, requested []string) (Name, error) {
 	var b cryptobyte.Builder
 	var bad error
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -69,7 +73,11 @@ func NewName(s SubjectConfig) (Name, error) {
 			if value == "" {
 				continue
 			}
-			if err := checkAttribute(value, a.bound, a.printable); err != nil && bad == nil {
+			check := checkAttribute
+			if slices.Contains(requested, a.yaml) {
+				check = checkRequested
+			}
+			if err := check(value, a.bound, a.printable); err != nil && bad == nil {
 				bad = fmt.Errorf("subject.%s: %w", a.yaml, err)
 			}
 			tag := cbasn1.UTF8String
@@ -96,12 +104,31 @@ func NewName(s SubjectConfig) (Name, error) {
 	return b.Bytes()
 }
 
-func checkAttribute(value string, bound int, printable bool) error {
+// checkRequested lets newlines and other control characters pass, as the firmware
+// of real devices reports them. Not NUL, at which other readers of a name stop.
+func checkRequested(value string, bound int, printable bool) error {
+	if printable {
+		return checkAttribute(value, bound, printable)
+	}
+	if strings.ContainsRune(value, 0) {
+		return fmt.Errorf("%q holds a NUL", value)
+	}
+	return checkLength(value, bound)
+}
+
+func checkLength(value string, bound int) error {
 	if !utf8.ValidString(value) {
 		return fmt.Errorf("%q is not UTF-8", value)
 	}
 	if n := utf8.RuneCountInString(value); n > bound {
 		return fmt.Errorf("%q has %d characters, more than %d (RFC 5280, Appendix A.1)", value, n, bound)
+	}
+	return nil
+}
+
+func checkAttribute(value string, bound int, printable bool) error {
+	if err := checkLength(value, bound); err != nil {
+		return err
 	}
 	if strings.TrimSpace(value) != value {
 		return fmt.Errorf("%q begins or ends with white space", value)

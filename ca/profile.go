@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"tmpki/spki"
 )
 
 // ProfileConfig says what certificates for one purpose look like, as a file
@@ -94,6 +96,10 @@ type Profile struct {
 	keyUsage   x509.KeyUsage
 	purposes   []string    // extended key usages, as in the file
 	fixed      []extension // everything that doesn't depend on keys, names and serial
+
+	extKeyUsage []asn1.ObjectIdentifier // as in fixed
+
+	signing *extension // key usage of keys that sign only; nil: as in fixed
 
 	partitions int      // 0: the CRL's URLs don't depend on the serial, and are fixed
 	crlURLs    []string // with {partition} in them
@@ -215,8 +221,18 @@ func NewProfile(name string, c ProfileConfig) (*Profile, error) {
 	if err == nil {
 		err = add(oidKeyUsage, true, "key_usage", func(b *cryptobyte.Builder) error { return addKeyUsage(b, p.keyUsage) })
 	}
+	if signing := p.keyUsage &^ (x509.KeyUsageKeyEncipherment | x509.KeyUsageDataEncipherment); err == nil && signing != p.keyUsage && signing != 0 {
+		var b cryptobyte.Builder
+		err = addKeyUsage(&b, signing)
+		p.signing = &extension{oidKeyUsage, true, b.BytesOrPanic()}
+	}
 	if err == nil && len(c.ExtendedKeyUsage) > 0 {
 		err = add(oidExtKeyUsage, false, "extended_key_usage", func(b *cryptobyte.Builder) error { return addExtKeyUsage(b, c.ExtendedKeyUsage) })
+	}
+	for _, name := range c.ExtendedKeyUsage {
+		if oid, err := extKeyUsageOID(name); err == nil {
+			p.extKeyUsage = append(p.extKeyUsage, oid)
+		}
 	}
 	if err == nil && c.NameConstraints != nil {
 		if !p.ca {
@@ -388,13 +404,30 @@ func (p *Profile) Permits(subject Name, subjectAltNames []string, leaf bool) err
 	return nil
 }
 
+// fixedFor returns the extensions of the profile for a key of some type. Only RSA
+// keys of rsaEncryption encipher anything: a certificate for another one must not
+// say so (RFC 4055, Section 1.2; RFC 8813, Section 3), whatever the profile, which is
+// for all types, allows.
+func (p *Profile) fixedFor(t spki.KeyType) []extension {
+	if t.Kind == spki.RSA || p.signing == nil {
+		return p.fixed
+	}
+	list := slices.Clone(p.fixed)
+	for i := range list {
+		if list[i].oid.Equal(oidKeyUsage) {
+			list[i] = *p.signing
+		}
+	}
+	return list
+}
+
 // Drift says in a few words what of the profile, or of the alternative names,
 // differs in a certificate that was issued by it, or "".
 func (p *Profile) Drift(c *Certificate, subjectAltNames []string) string {
 	if got := c.NotAfter.Sub(c.NotBefore); got != p.validity {
 		return fmt.Sprintf("validity was %dd", int(got.Hours()/24))
 	}
-	want := p.fixed
+	want := p.fixedFor(c.KeyType())
 	if p.partitions > 0 {
 		points, err := p.partitionExtension(c.SerialNumber.Bytes())
 		if err != nil {

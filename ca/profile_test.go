@@ -232,7 +232,8 @@ func TestDrift(t *testing.T) {
 	}{
 		{func(c *ProfileConfig) {}, names, ""},
 		{func(c *ProfileConfig) { c.Validity = ptr("99d") }, names, "validity was 100d"},
-		{func(c *ProfileConfig) { c.KeyUsage = []string{"digitalSignature", "keyEncipherment"} }, names, "extension 2.5.29.15 changed"},
+		{func(c *ProfileConfig) { c.KeyUsage = []string{"digitalSignature", "nonRepudiation"} }, names, "extension 2.5.29.15 changed"},
+		{func(c *ProfileConfig) { c.KeyUsage = []string{"digitalSignature", "keyEncipherment"} }, names, ""}, // of which a P-256 key has no use
 		{func(c *ProfileConfig) { c.CA, c.KeyUsage = ptr(true), []string{"keyCertSign"} }, names, "extension 2.5.29.19 changed"},
 		{func(c *ProfileConfig) { c.ExtendedKeyUsage = nil }, names, "it has extensions that the profile no longer has"},
 		{func(c *ProfileConfig) { c.CRLURLs = []string{"http://a.example/crl"} }, names, "extension 2.5.29.31 changed"},
