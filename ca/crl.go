@@ -279,7 +279,7 @@ func readRevoked(s *cryptobyte.String, e *RevokedCertificate) error {
 			return fmt.Errorf("serial %x: %w", e.Serial, err)
 		}
 	}
-	if !e.Reason.valid() {
+	if !e.Reason.Valid() {
 		return fmt.Errorf("serial %x: %v is unknown", e.Serial, e.Reason)
 	}
 	return nil

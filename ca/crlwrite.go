@@ -237,7 +237,7 @@ func appendRevoked(b []byte, e RevokedCertificate, r CRLRequest) ([]byte, error)
 		return nil, fmt.Errorf("serial %.40x is not a positive number of at most 20 octets", serial)
 	case e.Time.After(r.ThisUpdate.Add(time.Second - 1)): // it has fractions
 		return nil, fmt.Errorf("serial %x was revoked on %s, after the CRL's date %s", serial, e.Time.UTC().Format(time.RFC3339), r.ThisUpdate.Format(time.RFC3339))
-	case !e.Reason.valid():
+	case !e.Reason.Valid():
 		return nil, fmt.Errorf("serial %x: %v is unknown", serial, e.Reason)
 	case e.Reason == RemoveFromCRL && r.BaseNumber == nil:
 		return nil, fmt.Errorf("serial %x: removeFromCRL is for delta CRLs only", serial)

@@ -110,6 +110,7 @@ func (p *Prepared) Record(actor string) store.Record {
 		Name:         p.request.Name,
 		Profile:      p.profile,
 		Issuer:       p.issuer.name,
+		IssuerKeyID:  p.issuerKeyID(),
 		Actor:        actor,
 		KeyURI:       p.request.KeyURI,
 		SubjectKeyID: p.skid,
@@ -117,6 +118,15 @@ func (p *Prepared) Record(actor string) store.Record {
 		NotAfter:     p.expires,
 		TBSHash:      sha256.Sum256(p.tbs),
 	}
+}
+
+// issuerKeyID is the identifier of the key that signs, also where the certificate
+// does not tell it: a self-signed one has it as its own.
+func (p *Prepared) issuerKeyID() []byte {
+	if p.issuer.certificate == nil {
+		return p.skid
+	}
+	return p.issuer.certificate.SubjectKeyId
 }
 
 // Prepare checks a request against the profile and the issuer, builds the

@@ -122,7 +122,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	if err := r.generate(ctx, steps); err != nil {
 		return nil, err
 	}
-	if r.db, err = store.Open(ctx, storePath); err != nil {
+	if r.db, err = r.OpenStore(ctx); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.db.Close()) }()

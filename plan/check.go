@@ -156,7 +156,7 @@ func abs(dir string) string {
 }
 
 func (f *findings) store(ctx context.Context, dir string) error {
-	db, err := OpenStore(ctx, dir)
+	db, err := ReadStore(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
 		return nil

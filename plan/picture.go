@@ -183,7 +183,7 @@ func (n *Node) state(now time.Time) State {
 
 // readRecords adds what the store knows of the certificates.
 func (d *Drawing) readRecords(ctx context.Context, dir string) (err error) {
-	db, err := OpenStore(ctx, dir)
+	db, err := ReadStore(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

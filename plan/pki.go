@@ -52,7 +52,7 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 		return nil, nil, err
 	}
 	var faults []fault
-	db, err := OpenStore(ctx, dir)
+	db, err := p.OpenStoreReadOnly(ctx)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Have, faults = takeInventory(ctx, p.Plan, dir, nil)
@@ -70,10 +70,23 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 	return p, faults, ctx.Err()
 }
 
-// OpenStore opens the store of a PKI directory for reading. If there is none, the
-// error is fs.ErrNotExist. If a process was killed in a transaction, its journal
-// is in the way: then opening for writing rolls that back first.
-func OpenStore(ctx context.Context, dir string) (*store.DB, error) {
+// OpenStore opens the store of the PKI for reading and writing, and makes it if
+// there is none.
+func (p *PKI) OpenStore(ctx context.Context) (*store.DB, error) {
+	return store.Open(ctx, StorePath(p.Dir))
+}
+
+// OpenStoreReadOnly opens the store of the PKI for reading. If there is none, the
+// error is fs.ErrNotExist.
+func (p *PKI) OpenStoreReadOnly(ctx context.Context) (*store.DB, error) {
+	return ReadStore(ctx, p.Dir)
+}
+
+// ReadStore opens the store of a PKI directory for reading, whatever state its plan
+// is in. If there is none, the error is fs.ErrNotExist. If a process was killed in a
+// transaction, its journal is in the way: then opening for writing rolls that back
+// first.
+func ReadStore(ctx context.Context, dir string) (*store.DB, error) {
 	path := StorePath(dir)
 	db, err := store.OpenReadOnly(ctx, path)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {

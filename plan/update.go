@@ -294,7 +294,7 @@ func SignUpdate(ctx context.Context, dir string, o Options, r UpdateRequest) (_ 
 	if err != nil {
 		return nil, err
 	}
-	db, err := store.Open(ctx, StorePath(p.Dir))
+	db, err := p.OpenStore(ctx)
 	if err != nil {
 		return nil, err
 	}

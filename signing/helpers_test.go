@@ -159,7 +159,7 @@ func (s *Session) key(t testing.TB, name string) crypto.Signer {
 // whole store is sound.
 func signatures(t testing.TB, dir string) []store.Entry {
 	t.Helper()
-	db, err := store.OpenReadOnly(t.Context(), plan.StorePath(dir))
+	db, err := plan.ReadStore(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

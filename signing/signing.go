@@ -100,7 +100,7 @@ type Signed struct {
 // record puts one ledger entry for each artifact into the store. Nothing may be
 // put in place before.
 func (s *Session) record(ctx context.Context, signer *Signer, signed ...Signed) error {
-	db, err := store.Open(ctx, plan.StorePath(s.PKI.Dir))
+	db, err := s.PKI.OpenStore(ctx)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,48 @@ const (
 	// artifact, Serial that of the signing certificate, and Detail holds
 	// "artifact" (its kind), "size" (octets, decimal) and "signer" (a name).
 	KindSign Kind = "sign"
+	// KindImport records a certificate that was signed elsewhere. The fields are
+	// those of KindIssue, and Detail what the importer had to tell.
+	KindImport Kind = "import"
+	// KindRevoke records a revocation, or the end of a hold. Serial, Name, Issuer
+	// and Profile are those of the certificate and SHA256 that of its DER; if it
+	// was only intended, that of its TBSCertificate, and Detail holds "intended".
+	// Detail holds "reason" (RFC 5280, 5.3.1, in words), "time" and, if there is
+	// one, "invalidity".
+	KindRevoke Kind = "revoke"
+	// KindCRL records a CRL. Name is the issuer, SHA256 that of its DER, and Detail
+	// holds its numbers and dates: see CRL.
+	KindCRL Kind = "crl"
+
+	// The kinds of RecordEvent. What SHA256 is the digest of, and what Detail
+	// holds, is for those to say who record them.
+
+	// KindCeremony records what was done on the offline machine.
+	KindCeremony Kind = "ceremony"
+	// KindRollout records a step in the change of a key: what was made, added to
+	// devices, observed there, retired.
+	KindRollout Kind = "rollout"
+	// KindBackup records a backup, and KindRestore that this store came from one.
+	KindBackup  Kind = "backup"
+	KindRestore Kind = "restore"
+	// KindRequest records a request that was refused or accepted by a person.
+	KindRequest Kind = "request"
+	// KindAllowList records a list of devices that may be given certificates.
+	KindAllowList Kind = "allow-list"
+	// KindToken records that a key was made on, moved to or taken off a token, or
+	// that a softtoken was made.
+	KindToken Kind = "token"
+	// KindCheckpoint records that the ledger's root was signed.
+	KindCheckpoint Kind = "checkpoint"
 )
+
+// kinds lists every kind, and whether RecordEvent takes it.
+var kinds = map[Kind]bool{
+	KindIssue: false, KindObject: false, KindSetting: false, KindSign: false,
+	KindImport: false, KindRevoke: false, KindCRL: false,
+	KindCeremony: true, KindRollout: true, KindBackup: true, KindRestore: true,
+	KindRequest: true, KindAllowList: true, KindToken: true, KindCheckpoint: true,
+}
 
 // maxEntry limits the octets of a ledger entry: tile servers give the length
 // of an entry 16 bits (C2SP tlog-tiles).
@@ -92,9 +133,7 @@ func ParseEntry(data []byte) (Entry, error) {
 // check fails on a value that JSON would not bring back as it was, and on one
 // that no entry has.
 func (e Entry) check() error {
-	switch e.Kind {
-	case KindIssue, KindObject, KindSetting, KindSign:
-	default:
+	if _, ok := kinds[e.Kind]; !ok {
 		return fmt.Errorf("unknown kind %q of ledger entry", e.Kind)
 	}
 	if e.Seq < 0 {

@@ -36,12 +36,12 @@ func (db *DB) PutObject(ctx context.Context, o Object) error {
 	if err != nil {
 		return fmt.Errorf("recording object %q: %w", o.Name, err)
 	}
-	err = db.write(ctx, func(tx *sql.Tx) error {
-		seq, err := appendEntries(ctx, tx, db.Now(), entry)
+	err = db.write(ctx, func(tx *writing) error {
+		seq, err := tx.append(ctx, entry)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO object (entry, name, kind, content) VALUES (?, ?, ?, ?)", seq, o.Name, o.Kind, o.Content)
+		_, err = tx.ExecContext(ctx, "INSERT INTO object (entry, name, kind, content) VALUES ($1, $2, $3, $4)", seq, o.Name, o.Kind, o.Content)
 		return err
 	})
 	if err != nil {
@@ -53,7 +53,7 @@ func (db *DB) PutObject(ctx context.Context, o Object) error {
 // Object returns the newest version of the object, or an error that is
 // ErrNotFound.
 func (db *DB) Object(ctx context.Context, name string) (Object, error) {
-	objects, err := db.objects(ctx, "WHERE o.name = ? ORDER BY o.entry DESC LIMIT 1", name)
+	objects, err := db.objects(ctx, "WHERE o.name = $1 ORDER BY o.entry DESC LIMIT 1", name)
 	if err == nil && len(objects) == 0 {
 		err = ErrNotFound
 	}
@@ -69,7 +69,7 @@ func (db *DB) Versions(ctx context.Context, name string) iter.Seq2[Object, error
 	return func(yield func(Object, error) bool) {
 		before := int64(math.MaxInt64)
 		for {
-			objects, err := db.objects(ctx, "WHERE o.name = ? AND o.entry < ? ORDER BY o.entry DESC LIMIT 1", name, before)
+			objects, err := db.objects(ctx, "WHERE o.name = $1 AND o.entry < $2 ORDER BY o.entry DESC LIMIT 1", name, before)
 			if err != nil {
 				yield(Object{}, fmt.Errorf("versions of object %q: %w", name, err))
 				return
@@ -93,8 +93,16 @@ func (db *DB) Objects(ctx context.Context) ([]Object, error) {
 }
 
 // objects returns the objects that where selects, as the ledger tells of them.
-func (db *DB) objects(ctx context.Context, where string, args ...any) ([]Object, error) {
-	rows, err := db.sql.QueryContext(ctx, "SELECT o.entry, o.name, o.kind, o.content, l.entry FROM object o JOIN ledger l ON l.seq = o.entry "+where, args...)
+func (db *DB) objects(ctx context.Context, where string, args ...any) (objects []Object, err error) {
+	err = db.read(ctx, func(tx *sql.Tx) error {
+		objects, err = readObjects(ctx, tx, where, args...)
+		return err
+	})
+	return objects, err
+}
+
+func readObjects(ctx context.Context, tx *sql.Tx, where string, args ...any) ([]Object, error) {
+	rows, err := tx.QueryContext(ctx, "SELECT o.entry, o.name, o.kind, o.content FROM object o "+where, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -102,14 +110,20 @@ func (db *DB) objects(ctx context.Context, where string, args ...any) ([]Object,
 	var objects []Object
 	for rows.Next() {
 		var o Object
-		var data []byte
-		if err := rows.Scan(&o.Entry, &o.Name, &o.Kind, &o.Content, &data); err != nil {
+		if err := rows.Scan(&o.Entry, &o.Name, &o.Kind, &o.Content); err != nil {
 			return nil, err
 		}
 		if len(o.Content) > maxContent {
 			return nil, fmt.Errorf("object %q has %d octets, more than %d", o.Name, len(o.Content), maxContent)
 		}
-		entry, err := ParseEntry(data)
+		objects = append(objects, o)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	for i := range objects {
+		o := &objects[i]
+		entry, err := entryAt(ctx, tx, o.Entry)
 		if err != nil {
 			return nil, fmt.Errorf("ledger entry %d: %w", o.Entry, err)
 		}
@@ -120,9 +134,8 @@ func (db *DB) objects(ctx context.Context, where string, args ...any) ([]Object,
 		}
 		o.Actor, o.Time, o.Detail = entry.Actor, entry.Time, entry.Detail
 		delete(o.Detail, "kind")
-		objects = append(objects, o)
 	}
-	return objects, rows.Err()
+	return objects, nil
 }
 
 // entry is the ledger entry of a new version, but for its seq and time.

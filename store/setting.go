@@ -15,7 +15,7 @@ const maxValue = 4 << 10
 // owner of its UEFI keys, or an error that is ErrNotFound.
 func (db *DB) Setting(ctx context.Context, key string) (string, error) {
 	var value string
-	err := db.sql.QueryRowContext(ctx, "SELECT value FROM setting WHERE key = ?", key).Scan(&value)
+	err := db.sql.QueryRowContext(ctx, "SELECT value FROM setting WHERE key = $1", key).Scan(&value)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}
@@ -53,12 +53,12 @@ func (db *DB) setSetting(ctx context.Context, actor, key, value string) error {
 		SHA256: digest([]byte(value)),
 		Detail: map[string]string{"value": value},
 	}
-	return db.write(ctx, func(tx *sql.Tx) error {
-		seq, err := appendEntries(ctx, tx, db.Now(), entry)
+	return db.write(ctx, func(tx *writing) error {
+		seq, err := tx.append(ctx, entry)
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO setting (key, value, entry) VALUES (?, ?, ?)
+		_, err = tx.ExecContext(ctx, `INSERT INTO setting (key, value, entry) VALUES ($1, $2, $3)
 			ON CONFLICT (key) DO UPDATE SET value = excluded.value, entry = excluded.entry`, key, value, seq)
 		return err
 	})

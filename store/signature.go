@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -31,8 +30,8 @@ func (db *DB) RecordSignature(ctx context.Context, signatures ...Signature) erro
 		}
 		entries[i] = entry
 	}
-	err := db.write(ctx, func(tx *sql.Tx) error {
-		_, err := appendEntries(ctx, tx, db.Now(), entries...)
+	err := db.write(ctx, func(tx *writing) error {
+		_, err := tx.append(ctx, entries...)
 		return err
 	})
 	if err != nil {

@@ -37,8 +37,9 @@ type DB struct {
 	// another before the first use. It is called by one goroutine at a time.
 	Now func() time.Time
 
-	path string
-	sql  *sql.DB
+	path  string
+	sql   *sql.DB
+	known known
 }
 
 // ErrNotFound is what a look-up returns, wrapped, if the store has no such row.
@@ -46,7 +47,8 @@ var ErrNotFound = errors.New("not in the store")
 
 // Open opens the store at path for reading and writing. If nothing is there it
 // makes a new one, with mode 0600, which appears under path whole or not at all.
-// It refuses a file that is no store, and one that a newer program wrote.
+// It refuses a file that is no store, and one that a newer program wrote. One of
+// an older program it brings up to date, in one transaction.
 func Open(ctx context.Context, path string) (*DB, error) {
 	err := checkFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,7 +57,7 @@ func Open(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	db, err := open(ctx, path, "rw")
+	db, version, err := open(ctx, path, "rw")
 	if err != nil {
 		return nil, err
 	}
@@ -63,18 +65,33 @@ func Open(ctx context.Context, path string) (*DB, error) {
 		db.Close()
 		return nil, fmt.Errorf("opening the store %q: sweeping its journal: %w", path, err)
 	}
+	if version != schemaVersion {
+		if err := db.upgrade(ctx); err != nil {
+			db.Close()
+			return nil, fmt.Errorf("opening the store %q: taking it from version %d to %d: %w", path, version, schemaVersion, err)
+		}
+	}
 	return db, nil
 }
 
 // OpenReadOnly opens the store at path, creates and changes nothing, and works
 // in a directory that can't be written. If there is no store the error is
 // fs.ErrNotExist. After a crash in mid-transaction it may fail until Open has
-// rolled that back.
+// rolled that back. A store of an older program is brought up to date in memory.
 func OpenReadOnly(ctx context.Context, path string) (*DB, error) {
 	if err := checkFile(path); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	return open(ctx, path, "ro")
+	db, version, err := open(ctx, path, "ro")
+	if err != nil || version == schemaVersion {
+		return db, err
+	}
+	defer db.Close()
+	mem, err := db.copyInMemory(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store %q: reading its version %d as %d: %w", path, version, schemaVersion, err)
+	}
+	return mem, nil
 }
 
 // checkFile refuses what is not a file: SQLite would wait for the other end of a
@@ -105,23 +122,11 @@ func create(ctx context.Context, path string) error {
 		return err
 	}
 	defer mem.Close()
-	conn, err := mem.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, schemaScript()); err != nil {
+	mem.SetMaxOpenConns(1) // another one would have a memory of its own
+	if _, err := mem.ExecContext(ctx, schemaScript()); err != nil {
 		return fmt.Errorf("making the schema: %w", err)
 	}
-	var image []byte
-	err = conn.Raw(func(driverConn any) error {
-		serializer, ok := driverConn.(interface{ Serialize() ([]byte, error) })
-		if !ok {
-			return fmt.Errorf("SQLite driver %T cannot serialize", driverConn)
-		}
-		image, err = serializer.Serialize()
-		return err
-	})
+	image, err := serialize(ctx, mem)
 	if err != nil {
 		return err
 	}
@@ -133,10 +138,11 @@ func create(ctx context.Context, path string) error {
 }
 
 // open opens the store at path, which exists, with SQLite's mode "rw" or "ro".
-func open(ctx context.Context, path, mode string) (*DB, error) {
+// It returns the version of its schema too.
+func open(ctx context.Context, path, mode string) (*DB, int64, error) {
 	name, err := dataSource(path, mode)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
+		return nil, 0, fmt.Errorf("opening the store: %w", err)
 	}
 	// POSIX locks are lost as soon as anything in the process closes any
 	// descriptor of the file, to copy it, say. OFD locks are not. It fails only
@@ -147,16 +153,17 @@ func open(ctx context.Context, path, mode string) (*DB, error) {
 
 	pool, err := sql.Open("sqlite", name)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store %q: %w", path, err)
+		return nil, 0, fmt.Errorf("opening the store %q: %w", path, err)
 	}
 	// SQLite has one writer at a time anyhow. With one connection callers queue
 	// in order, where many would poll for the lock.
 	pool.SetMaxOpenConns(1)
-	if err := checkSchema(ctx, pool); err != nil {
+	version, err := schemaOf(ctx, pool)
+	if err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("opening the store %q: %w", path, err)
+		return nil, 0, fmt.Errorf("opening the store %q: %w", path, err)
 	}
-	return &DB{Now: time.Now, path: path, sql: pool}, nil
+	return &DB{Now: time.Now, path: path, sql: pool}, version, nil
 }
 
 // dataSource is the name under which the driver opens path.
@@ -195,7 +202,7 @@ func (db *DB) sweep(ctx context.Context) error {
 	if _, err := os.Lstat(journal); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return db.write(ctx, func(*sql.Tx) error {
+	return db.write(ctx, func(*writing) error {
 		// We have the write lock, so this is no living writer's journal. We
 		// could read, so SQLite has rolled back what there was to roll back.
 		err := os.Remove(journal)
@@ -206,39 +213,71 @@ func (db *DB) sweep(ctx context.Context) error {
 	})
 }
 
-// checkSchema fails unless db is a store of the version we know.
-func checkSchema(ctx context.Context, db *sql.DB) error {
-	var id, version int64
-	err := db.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&id, &version)
+// schemaOf returns the version of a store's schema; it fails on what is no store,
+// and on one that we don't know.
+func schemaOf(ctx context.Context, q querier) (version int64, err error) {
+	var id int64
+	err = q.QueryRowContext(ctx, "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version").Scan(&id, &version)
 	switch code := sqliteCode(err); {
 	case code&0xff == sqlite3.SQLITE_NOTADB:
-		return errors.New("not a tmpki store, nor any SQLite file")
+		return 0, errors.New("not a tmpki store, nor any SQLite file")
 	case code&0xff == sqlite3.SQLITE_CORRUPT:
-		return fmt.Errorf("the file is damaged or cut short: %v", err)
+		return 0, fmt.Errorf("the file is damaged or cut short: %v", err)
 	case err != nil:
-		return err
+		return 0, err
 	case id != applicationID:
-		return fmt.Errorf("not a tmpki store: its application id is %#x, want %#x", id, applicationID)
+		return 0, fmt.Errorf("not a tmpki store: its application id is %#x, want %#x", id, applicationID)
 	case version > schemaVersion:
-		return fmt.Errorf("written by a newer tmpki: its schema has version %d, this program knows %d", version, schemaVersion)
-	case version != schemaVersion:
-		return fmt.Errorf("unknown schema version %d, want %d", version, schemaVersion)
+		return 0, fmt.Errorf("written by a newer tmpki: its schema has version %d, this program knows %d", version, schemaVersion)
+	case version < 1:
+		return 0, fmt.Errorf("unknown schema version %d, want %d", version, schemaVersion)
 	}
-	return nil
+	return version, nil
+}
+
+// writing is a transaction that excludes other writers.
+type writing struct {
+	*sql.Tx
+	db  *DB
+	now time.Time // of all that it records: read within, so that the ledger's times go the way the clock goes
+
+	classes map[class]int64
+	actors  map[string]int64
+
+	statements map[string]*sql.Stmt
+}
+
+// prepared returns the statement, which is prepared once in a transaction and
+// closed with it.
+func (tx *writing) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
+	if stmt, ok := tx.statements[query]; ok {
+		return stmt, nil
+	}
+	stmt, err := tx.PrepareContext(ctx, query)
+	if err == nil {
+		tx.statements[query] = stmt
+	}
+	return stmt, err
 }
 
 // write runs do in a transaction that excludes other writers. When it returns
 // nil, what do wrote is durable; else nothing of it is there.
-func (db *DB) write(ctx context.Context, do func(*sql.Tx) error) error {
+func (db *DB) write(ctx context.Context, do func(*writing) error) error {
 	tx, err := db.sql.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
-	if err := do(tx); err != nil {
+	w := &writing{Tx: tx, db: db, now: db.Now(), statements: map[string]*sql.Stmt{}}
+	db.known.begin(w)
+	if err := do(w); err != nil {
 		return noSpace(err)
 	}
-	return noSpace(tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return noSpace(err)
+	}
+	db.known.commit(w)
+	return nil
 }
 
 // noSpace gives SQLite's complaint of a full disk the errno that callers test for.

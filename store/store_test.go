@@ -125,6 +125,7 @@ func TestIssue(t *testing.T) {
 
 	must(t, db.Complete(ctx, Completed{want.Serial, []byte("der")}))
 	want.State, want.Entry, want.DER = Issued, 0, []byte("der")
+	want.TBSHash, want.Intended = [32]byte{}, time.Time{}
 	want.Issued = time.Date(2026, 1, 2, 2, 4, 8, 0, time.UTC)
 	got, err = db.Latest(ctx, want.Name)
 	must(t, err)
@@ -203,6 +204,8 @@ func TestIntendRefuses(t *testing.T) {
 		{"no issuer", func(r *Record) { r.Issuer = "" }, `issuer ""`},
 		{"no actor", func(r *Record) { r.Actor = "" }, `actor ""`},
 		{"long name", func(r *Record) { r.Name = strings.Repeat("n", 257) }, "longer than 256"},
+		{"zero octet", func(r *Record) { r.Name = "a\x00b" }, "has a zero octet"},
+		{"long issuer's key identifier", func(r *Record) { r.IssuerKeyID = make([]byte, 65) }, "of 65 octets"},
 		{"no UTF-8", func(r *Record) { r.Name = "\xff" }, `name "\xff"`},
 		{"PIN", func(r *Record) { r.KeyURI = "pkcs11:token=t?pin-value=1234" }, "key URI holds a PIN"},
 		{"long key identifier", func(r *Record) { r.SubjectKeyID = make([]byte, 65) }, "of 65 octets"},
@@ -282,7 +285,7 @@ func TestFailedCompleteLeavesTheIntent(t *testing.T) {
 	db := newDB(t)
 	issue(t, db, 1, 3)
 	must(t, db.Intend(ctx, record(4)))
-	for _, step := range []string{"INSERT ON ledger", "INSERT ON node", "UPDATE ON certificate"} {
+	for _, step := range []string{"INSERT ON ledger", "INSERT ON certificate", "UPDATE ON intent", "DELETE ON intent"} {
 		_, err := db.sql.Exec("CREATE TRIGGER fail BEFORE " + step + " BEGIN SELECT RAISE(ABORT, 'injected'); END")
 		must(t, err)
 		if err := db.Complete(ctx, Completed{serial(4), der(4)}); err == nil || !strings.Contains(err.Error(), "injected") {
@@ -578,7 +581,7 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 		{"empty", nil, "application id is 0x0"},
 		{"text", bytes.Repeat([]byte("not a database\n"), 100), "nor any SQLite file"},
 		{"another application", patched(68, 1), "application id is 0x1"}, // header offsets: sqlite.org/fileformat.html
-		{"newer", patched(60, 2), "newer tmpki: its schema has version 2"},
+		{"newer", patched(60, 3), "newer tmpki: its schema has version 3"},
 		{"no version", patched(60, 0), "unknown schema version 0"},
 		{"cut short", image[:len(image)/4096/2*4096], "damaged or cut short"},
 	}

@@ -73,7 +73,7 @@ another one.`,
 // the root hash of the whole ledger.
 func readLog(cmd *cobra.Command, dir string, keep func(store.Entry) bool) (out []store.Entry, root string, err error) {
 	ctx := cmd.Context()
-	db, err := plan.OpenStore(ctx, dir)
+	db, err := plan.ReadStore(ctx, dir)
 	if err != nil {
 		return nil, "", err
 	}
