@@ -33,6 +33,20 @@ func PartitionURL(url string, partition int) string {
 	return strings.ReplaceAll(url, partitionMark, strconv.Itoa(partition))
 }
 
+// CheckCRLURLs fails unless urls are URLs of the n CRLs of an authority, or of its
+// only one for n below 2.
+func CheckCRLURLs(urls []string, n int) error {
+	if err := checkPartitions(urls, n); err != nil {
+		return err
+	}
+	for _, s := range urls {
+		if _, err := parseURL(PartitionURL(s, 0)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkPartitions fails unless urls lead to the n CRLs of an authority, or to its
 // only one for n below 2.
 func checkPartitions(urls []string, n int) error {

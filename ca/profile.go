@@ -114,6 +114,9 @@ func (p *Profile) CA() bool { return p.ca }
 // PathLength returns how many sub CAs may follow, or -1 for any number.
 func (p *Profile) PathLength() int { return p.pathLength }
 
+// SignsCRLs reports whether the key of such a certificate may sign CRLs.
+func (p *Profile) SignsCRLs() bool { return p.keyUsage&x509.KeyUsageCRLSign != 0 }
+
 // Validity returns how long a certificate is valid.
 func (p *Profile) Validity() time.Duration { return p.validity }
 

@@ -61,6 +61,8 @@ type templateConfig struct {
 	Scheme  string   `yaml:"scheme,omitempty"`  // pkcs1v15 or pss, where the key leaves a choice
 	Custody string   `yaml:"custody,omitempty"` // online, offline or hsm
 	Signs   []string `yaml:"signs,omitempty"`   // kinds of artifacts
+
+	CRL *crlConfig `yaml:"crl,omitempty"` // of a CA
 }
 
 // profileConfig is a profile: what entries begin with, and, if it has an issuer,

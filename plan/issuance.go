@@ -90,7 +90,11 @@ func (l *loader) issuance(name string, c profileConfig) (*Issuance, string, erro
 	}
 	// 2. What the certificates look like.
 	var err error
-	if i.Profile, err = ca.NewProfile(name, c.Template.Certificate); err != nil {
+	certificate := c.Template.Certificate
+	if err := l.issuerCRLs(&certificate, c.Issuer); err != nil {
+		return nil, ".crl_urls", err
+	}
+	if i.Profile, err = ca.NewProfile(name, certificate); err != nil {
 		sub, rest := splitKey(err)
 		return nil, sub, rest
 	}

@@ -23,7 +23,7 @@ func Load(file string, data []byte) (*Plan, error) {
 		return nil, err
 	}
 	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, byName: map[string]*Entry{}}}
-	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.issuances, l.limits, l.signers, l.publish} {
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.issuances, l.limits, l.signers, l.publish, l.crlFiles} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -126,6 +126,9 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	}
 	t := base.Template.merge(c.Template)
 	var err error
+	if err := l.issuerCRLs(&t.Certificate, c.Issuer); err != nil {
+		return fail(".crl_urls", err)
+	}
 	if e.Profile, err = ca.NewProfile(c.Profile, t.Certificate); err != nil {
 		sub, rest := splitKey(err)
 		return fail(sub, rest)
@@ -172,7 +175,12 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	default:
 		return fail(".custody", fmt.Errorf("%q is unknown: use online, offline or hsm", t.Custody))
 	}
-	// 5. Artifacts.
+	// 5. CRLs.
+	if err := l.ownCRLs(e, t); err != nil {
+		sub, rest := splitKey(err)
+		return fail(".crl"+sub, rest)
+	}
+	// 6. Artifacts.
 	e.Signs = t.Signs
 	if err := checkArtifacts(e.Signs); err != nil {
 		return fail(".signs", err)
@@ -267,7 +275,7 @@ func (l *loader) anchors() error {
 			return l.doc.fail(key+".twin_of", fmt.Errorf("%q is not a sub CA under authorities", l.config.Anchors[name].TwinOf))
 		}
 		e := *of
-		e.Name, e.Kind, e.TwinOf, e.key, e.Signs = name, Anchor, of, key, nil
+		e.Name, e.Kind, e.TwinOf, e.key, e.Signs, e.CRL = name, Anchor, of, key, nil, nil
 		l.plan.Entries = append(l.plan.Entries, &e)
 		l.plan.byName[name] = &e
 	}

@@ -22,6 +22,9 @@ func (t templateConfig) merge(over templateConfig) templateConfig {
 	if over.Signs != nil {
 		t.Signs = over.Signs
 	}
+	if over.CRL != nil {
+		t.CRL = over.CRL
+	}
 	return t
 }
 

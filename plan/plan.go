@@ -76,6 +76,8 @@ type Entry struct {
 	Custody         Custody
 	Signs           []string // kinds of artifacts: see the table in targets.go
 
+	CRL *CRLSettings // Authority: nil if it may sign none
+
 	Platform string // PlatformKey: "" for the base set
 
 	key string // in pki.yaml, such as authorities.ssig_subca
