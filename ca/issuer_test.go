@@ -52,14 +52,14 @@ func issue(t testing.TB, i *Issuer, p *Profile, r Request) *Certificate {
 	if err != nil {
 		t.Fatalf("preparing %s: %v", r.Name, err)
 	}
-	if got := prepared.Record("test"); got.TBSHash != sha256.Sum256(prepared.tbs) || got.Issuer != i.name || got.Actor != "test" || got.Name != r.Name || got.Profile != p.name {
+	if got := prepared.Record("test"); got.TBSHash != sha256.Sum256(prepared.draft.RawTBSCertificate) || got.Issuer != i.name || got.Actor != "test" || got.Name != r.Name || got.Profile != p.name {
 		t.Errorf("record %+v", got)
 	}
 	cert, err := i.Sign(prepared)
 	if err != nil {
 		t.Fatalf("signing %s: %v", r.Name, err)
 	}
-	if !bytes.Equal(cert.RawTBSCertificate, prepared.tbs) {
+	if !bytes.Equal(cert.RawTBSCertificate, prepared.draft.RawTBSCertificate) {
 		t.Errorf("%s: the signed bytes are not those that were linted", r.Name)
 	}
 	if err := testLinter().Check(cert.Raw); err != nil {

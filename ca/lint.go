@@ -38,6 +38,11 @@ func (l *Linter) Check(der []byte) error {
 	if _, err := ParseCertificate(der); err != nil {
 		return err
 	}
+	return l.lint(der)
+}
+
+// lint is Check for a certificate that was parsed before.
+func (l *Linter) lint(der []byte) error {
 	parsed, err := x509.ParseCertificate(der)
 	if err != nil {
 		return fmt.Errorf("lint: %v", err)
