@@ -38,6 +38,11 @@ type Certificate struct {
 // ParseCertificate reads one DER certificate. It refuses trailing data and keys
 // that package spki doesn't know.
 func ParseCertificate(der []byte) (*Certificate, error) {
+	return parseCertificate(der, nil, nil)
+}
+
+// parseCertificate is ParseCertificate for who may have read the key before.
+func parseCertificate(der []byte, key crypto.PublicKey, keyDER []byte) (*Certificate, error) {
 	if len(der) > MaxCertificate {
 		return nil, fmt.Errorf("certificate of %d octets is larger than %d", len(der), MaxCertificate)
 	}
@@ -49,7 +54,9 @@ func ParseCertificate(der []byte) (*Certificate, error) {
 	if err := checkTimes(parsed.RawTBSCertificate); err != nil {
 		return nil, fmt.Errorf("certificate %q: %w", c.Subject(), err)
 	}
-	if c.Key, err = spki.ParsePublicKey(parsed.RawSubjectPublicKeyInfo); err != nil {
+	if key != nil && bytes.Equal(keyDER, parsed.RawSubjectPublicKeyInfo) {
+		c.Key = key
+	} else if c.Key, err = spki.ParsePublicKey(parsed.RawSubjectPublicKeyInfo); err != nil {
 		return nil, fmt.Errorf("certificate %q: %w", c.Subject(), err)
 	}
 	algorithm, err := outerAlgorithm(der)

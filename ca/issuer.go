@@ -93,6 +93,8 @@ type Request struct {
 	SubjectAltNames []string  // such as "dns:backend.example": see parseGeneralName
 	NotBefore       time.Time // whole seconds are used
 	KeyURI          string    // where the private key lives, for the record; "" if elsewhere
+
+	keyDER []byte // of PublicKey; nil if not known
 }
 
 // Prepared is a certificate that lacks nothing but its signature.
@@ -189,9 +191,11 @@ func (i *Issuer) prepare(profile *Profile, r Request, serial []byte) (*Prepared,
 		return nil, err
 	}
 	// 2. Build.
-	subjectKey, err := spki.MarshalPublicKey(r.PublicKey)
-	if err != nil {
-		return nil, rejectf("%q: %v", r.Name, err)
+	subjectKey := r.keyDER
+	if subjectKey == nil {
+		if subjectKey, err = spki.MarshalPublicKey(r.PublicKey); err != nil {
+			return nil, rejectf("%q: %v", r.Name, err)
+		}
 	}
 	skid, err := spki.KeyID(subjectKey)
 	if err != nil {
@@ -210,7 +214,7 @@ func (i *Issuer) prepare(profile *Profile, r Request, serial []byte) (*Prepared,
 	if err != nil {
 		return nil, err
 	}
-	if p.draft, err = ParseCertificate(draft); err != nil {
+	if p.draft, err = parseCertificate(draft, r.PublicKey, subjectKey); err != nil {
 		return nil, fmt.Errorf("the certificate of %q would be bad: %w", r.Name, err)
 	}
 	// 3. Lint the very bytes that will be signed, under a signature of zeros. That

@@ -221,8 +221,15 @@ const (
 
 // text returns the value as UTF-8. A T61String is read as Latin-1, as everybody does.
 func text(r rdn) string {
-	width := map[cbasn1.Tag]int{cbasn1.T61String: 1, tagBMPString: 2, tagUniversalString: 4}[r.tag]
-	if width == 0 {
+	width := 0
+	switch r.tag {
+	case cbasn1.T61String:
+		width = 1
+	case tagBMPString:
+		width = 2
+	case tagUniversalString:
+		width = 4
+	default:
 		return string(r.value)
 	}
 	var b strings.Builder
@@ -274,26 +281,42 @@ func (n Name) canonical() []string {
 	if err != nil {
 		return []string{"malformed:" + string(n)}
 	}
-	var sets [][]string
-	for _, r := range attrs {
-		value := fmt.Sprintf("%d:%x", r.tag, r.value)
+	var out []string
+	for _, set := range rdnSets(attrs) {
+		out = append(out, canonicalSet(set))
+	}
+	return out
+}
+
+// rdnSets divides the attributes of a name into its RDNs.
+func rdnSets(attrs []rdn) [][]rdn {
+	var sets [][]rdn
+	for i, r := range attrs {
+		if r.set == len(sets) {
+			sets = append(sets, attrs[i:i:len(attrs)])
+		}
+		sets[r.set] = attrs[i-len(sets[r.set]) : i+1]
+	}
+	return sets
+}
+
+// canonicalSet is canonical for one RDN.
+func canonicalSet(set []rdn) string {
+	values := make([]string, 0, len(set))
+	for _, r := range set {
+		var value string
 		switch r.tag {
 		case cbasn1.UTF8String, cbasn1.PrintableString, cbasn1.IA5String, cbasn1.T61String,
 			tagVisibleString, tagUniversalString, tagBMPString:
 			words := strings.FieldsFunc(text(r), func(c rune) bool { return c == ' ' || '\t' <= c && c <= '\r' })
 			value = strconv.Quote(lowerASCII(strings.Join(words, " ")))
+		default:
+			value = fmt.Sprintf("%d:%x", r.tag, r.value)
 		}
-		if r.set == len(sets) {
-			sets = append(sets, nil)
-		}
-		sets[r.set] = append(sets[r.set], fmt.Sprintf("%v=%s", r.oid, value))
+		values = append(values, r.oid.String()+"="+value)
 	}
-	out := make([]string, 0, len(sets))
-	for _, set := range sets {
-		slices.Sort(set)
-		out = append(out, strings.Join(set, "+"))
-	}
-	return out
+	slices.Sort(values)
+	return strings.Join(values, "+")
 }
 
 func lowerASCII(s string) string {
@@ -314,8 +337,22 @@ func (n Name) Equal(o Name) bool {
 	if bytes.Equal(n, o) {
 		return true
 	}
-	a, b := n.canonical(), o.canonical()
-	return len(a) == len(b) && hasPrefix(a, b)
+	a, errA := n.attributes()
+	b, errB := o.attributes()
+	if errA != nil || errB != nil {
+		return false // and malformed names equal nothing but their own octets
+	}
+	// From the end, where names that begin alike differ.
+	setsA, setsB := rdnSets(a), rdnSets(b)
+	if len(setsA) != len(setsB) {
+		return false
+	}
+	for i := len(setsA) - 1; i >= 0; i-- {
+		if canonicalSet(setsA[i]) != canonicalSet(setsB[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func hasPrefix(list, prefix []string) bool {

@@ -2,6 +2,7 @@ package ca
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -50,47 +51,50 @@ func (s *shapes) add(found shape) {
 // describeShape tells apart what lints tell apart. What is not understood here
 // stands as it is, and so makes a shape of its own.
 func describeShape(t spki.KeyType, r Request, subject []rdn, notAfter time.Time) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d %d %s", t.Kind, t.Bits, t.Curve)
+	b := make([]byte, 0, 256)
+	number := func(n int) { b = append(strconv.AppendInt(b, int64(n), 10), ' ') }
+	truth := func(v bool) { b = append(strconv.AppendBool(b, v), ' ') }
+	quoted := func(s string) { b = append(strconv.AppendQuote(b, s), ' ') }
+	// 1. Key and dates.
+	number(int(t.Kind))
+	number(t.Bits)
+	quoted(t.Curve)
 	if key, ok := spki.RSAKey(r.PublicKey); ok {
-		fmt.Fprintf(&b, " %d", key.E)
+		number(key.E)
 	}
 	if key, ok := r.PublicKey.(*spki.PSSPublicKey); ok && key.Params != nil {
-		fmt.Fprintf(&b, " %+v", *key.Params)
+		quoted(fmt.Sprintf("%+v", *key.Params))
 	}
-	fmt.Fprintf(&b, " %t %t", r.NotBefore.Year() < 2050, notAfter.Year() < 2050)
+	truth(r.NotBefore.Year() < 2050)
+	truth(notAfter.Year() < 2050)
+	// 2. Subject: of each attribute its type, its string type, and the class of its
+	// length and of its characters.
 	for _, a := range subject {
-		b.WriteString(describeValue(a))
+		number(a.set)
+		for _, arc := range a.oid {
+			number(arc)
+		}
+		number(-int(a.tag))
+		s := string(a.value)
+		if len(s) < 4 || strings.Contains(s, "--") || !utf8.ValidString(s) {
+			quoted(s) // such as a country, or a name that may be an A-label
+			continue
+		}
+		runes := utf8.RuneCountInString(s)
+		for _, bound := range []int{64, 128, 256, 1 << 15} { // RFC 5280, Appendix A.1
+			truth(runes > bound)
+			truth(len(s) > bound)
+		}
+		truth(strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }))
+		truth(strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }))
+		truth(strings.TrimSpace(s) == s)
 	}
+	// 3. Alternative names.
 	for _, name := range r.SubjectAltNames {
 		if uuid, ok := strings.CutPrefix(name, "uri:"+uuidScheme); ok && CheckUUID(uuid) == nil {
 			name = "uuid"
 		}
-		fmt.Fprintf(&b, " %q", name)
+		quoted(name)
 	}
-	return b.String()
-}
-
-// describeValue gives the type of an attribute of a name, its string type, and the
-// class of its length and of its characters.
-func describeValue(a rdn) string {
-	s := string(a.value)
-	if len(s) < 4 || strings.Contains(strings.ToLower(s), "xn--") || !utf8.ValidString(s) {
-		return fmt.Sprintf(" %d %v %d %q", a.set, a.oid, a.tag, s) // such as a country
-	}
-	runes, octets := 0, 0
-	for _, bound := range []int{64, 128, 256, 1 << 15} { // RFC 5280, Appendix A.1
-		if utf8.RuneCountInString(s) > bound {
-			runes = bound
-		}
-		if len(s) > bound {
-			octets = bound
-		}
-	}
-	ascii, printable := true, true
-	for _, r := range s {
-		ascii = ascii && r <= unicode.MaxASCII
-		printable = printable && unicode.IsPrint(r)
-	}
-	return fmt.Sprintf(" %d %v %d >%d >%d %t %t %t", a.set, a.oid, a.tag, runes, octets, ascii, printable, strings.TrimSpace(s) == s)
+	return string(b)
 }

@@ -33,7 +33,7 @@ func TestShapes(t *testing.T) {
 		if err != nil {
 			continue // a serial number that begins or ends with a space
 		}
-		p, err := sub.Prepare(profile, Request{Name: "device", Subject: v.Subject, PublicKey: v.Key, SubjectAltNames: v.SubjectAltNames, NotBefore: testFrom})
+		p, err := sub.Prepare(profile, v.Request("device", testFrom))
 		if err != nil {
 			t.Errorf("%q: %v", v.Fields.CommonName, err)
 			continue
@@ -157,7 +157,7 @@ func BenchmarkIssue(b *testing.B) {
 		data := request{key: testKey(kind)}.build()
 		parsed := must(ParseUnprovenRequest(data))
 		v := must(policy.Vet(profile, deviceBase, parsed))
-		r := Request{Name: "device", Subject: v.Subject, PublicKey: v.Key, SubjectAltNames: v.SubjectAltNames, NotBefore: testFrom}
+		r := v.Request("device", testFrom)
 		name := strings.TrimSuffix(kind, "/bench")
 		b.Run(name+"/parse", func(b *testing.B) {
 			b.ReportAllocs()

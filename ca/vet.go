@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -26,7 +27,14 @@ type Vetted struct {
 	Fields          SubjectConfig // the subject, as text: it may hold control characters
 	Subject         Name
 	UUID            string   // as the request gives it; "" if it gives none
-	SubjectAltNames []string // for a Request; that of the UUID is the first
+	SubjectAltNames []string // that of the UUID is the first
+
+	keyDER []byte
+}
+
+// Request asks for the certificate under a name of the store.
+func (v *Vetted) Request(name string, notBefore time.Time) Request {
+	return Request{Name: name, Subject: v.Subject, PublicKey: v.Key, SubjectAltNames: v.SubjectAltNames, NotBefore: notBefore, keyDER: v.keyDER}
 }
 
 // maxAltNames bounds the alternative names that a request may ask for.
@@ -44,11 +52,11 @@ func (p *RequestPolicy) Vet(profile *Profile, base SubjectConfig, r *Certificate
 	if err := r.CheckProof(); err != nil {
 		return nil, rejectf("%v", err)
 	}
-	encoded, err := spki.MarshalPublicKey(r.Key)
-	if err != nil {
+	var err error
+	if v.keyDER, err = spki.MarshalPublicKey(r.Key); err != nil {
 		return nil, rejectf("publicKey: %v", err)
 	}
-	if v.KeyID, err = spki.KeyID(encoded); err != nil {
+	if v.KeyID, err = spki.KeyID(v.keyDER); err != nil {
 		return nil, rejectf("publicKey: %v", err)
 	}
 	// 2. The subject.
