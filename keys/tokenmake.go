@@ -82,20 +82,24 @@ func (u TokenUse) bits() uint {
 	}
 }
 
-// Fits reports, as an error, that a key of a token is not what it should be.
-func (u TokenUse) fits(key crypto.PublicKey) error {
+// TypeOf returns the type of a public key in a token, for this use: an RSA key
+// counts as id-RSASSA-PSS if one of its size is wanted, since a token knows no
+// difference.
+func (u TokenUse) TypeOf(key crypto.PublicKey) (spki.KeyType, error) {
 	is, err := spki.KeyTypeOf(key)
-	if err != nil {
-		return err
+	if u.Type.Kind == spki.RSAPSS && is == (spki.KeyType{Kind: spki.RSA, Bits: u.Type.Bits}) {
+		return u.Type, nil
 	}
-	want := u.Type
-	if want.Kind == spki.RSAPSS {
-		want.Kind = spki.RSA // all that a token knows
+	return is, err
+}
+
+// fits reports, as an error, that a key of a token is not what it should be.
+func (u TokenUse) fits(key crypto.PublicKey) error {
+	is, err := u.TypeOf(key)
+	if err == nil && is != u.Type {
+		err = fmt.Errorf("it is of type %v, not %v", is, u.Type)
 	}
-	if is != want {
-		return fmt.Errorf("it is of type %v, not %v", is, u.Type)
-	}
-	return nil
+	return err
 }
 
 // CheckToken reports, as an error, why the token of a pkcs11: URI can't hold or
@@ -454,7 +458,7 @@ func (s *system) storeCertificate(p PKCS11, der []byte) error {
 		if err != nil {
 			return err
 		}
-		if of := certificateKey(der); of == nil || !sameKey(of, key.public) {
+		if of := certificateKey(der); of == nil || !SameKey(of, key.public) {
 			return fmt.Errorf("the certificate is not of the key at %q", "pkcs11:"+p.String())
 		}
 		old, err := certificates(c, s, key.where)
@@ -480,8 +484,9 @@ func (s *system) storeCertificate(p PKCS11, der []byte) error {
 	})
 }
 
-// sameKey compares keys without the restrictions of id-RSASSA-PSS.
-func sameKey(a, b crypto.PublicKey) bool {
+// SameKey compares public keys as a token does, which knows no id-RSASSA-PSS: of
+// RSA keys, only the numbers.
+func SameKey(a, b crypto.PublicKey) bool {
 	if k, ok := spki.RSAKey(a); ok {
 		a = k
 	}

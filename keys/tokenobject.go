@@ -36,7 +36,27 @@ func (p PKCS11) template(class uint) []attribute {
 	return t
 }
 
-// checkKey refuses a URI that names no key.
+// CheckKey reports, as an error, that a URI can't be the place of a key: a
+// pkcs11: URI that names a token but no object in it.
+func (u URI) CheckKey() error {
+	if u.Scheme != SchemePKCS11 {
+		return nil
+	}
+	return u.PKCS11.checkKey()
+}
+
+// Place returns what tells one place of a key from another: the path of a file,
+// or the attributes of a token and an object without those that say how to get
+// there.
+func (u URI) Place() string {
+	if u.Scheme != SchemePKCS11 {
+		return u.Path
+	}
+	u.PKCS11.ModulePath, u.PKCS11.ModuleName, u.PKCS11.PINSource, u.PKCS11.Type = "", "", "", ""
+	return u.String()
+}
+
+// checkKey is CheckKey.
 func (p PKCS11) checkKey() error {
 	switch {
 	case p.Type != "" && p.Type != "private":

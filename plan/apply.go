@@ -48,6 +48,9 @@ func Preview(ctx context.Context, dir string, demand Demand) (*Plan, []Step, err
 		return nil, nil, err
 	}
 	steps, err := p.Plan.Steps(p.Have, demand)
+	if err == nil {
+		err = checkTokens(steps)
+	}
 	return p.Plan, steps, err
 }
 
@@ -77,6 +80,8 @@ type run struct {
 	done    int
 	total   int
 	created []string // files that this run made and the store doesn't need yet
+
+	inTokens []*keys.TokenKey // like created
 }
 
 // What a run may need on the disk, in octets: the store with its journal, and for
@@ -99,6 +104,9 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	}
 	steps, err = r.Plan.Steps(r.Have, o.Demand)
 	if err != nil || len(steps) == 0 {
+		return nil, err
+	}
+	if err := checkTokens(steps); err != nil {
 		return nil, err
 	}
 	if err := durable.CheckSpace(dir, spaceBase+spaceStep*int64(len(steps)), int64(len(steps))+4); err != nil {
@@ -149,6 +157,14 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 			}
 		}
 	}
+	// 6. Certificates beside their keys in tokens.
+	for _, s := range steps {
+		if s.Kind == StoreCertificate {
+			if err := r.storeCertificate(s); err != nil {
+				return nil, err
+			}
+		}
+	}
 	return steps, nil
 }
 
@@ -156,7 +172,9 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 func (r *run) sweep() error {
 	dirs := map[string]bool{r.Dir: true}
 	for _, e := range r.Plan.Entries {
-		dirs[filepath.Dir(e.Key.FilePath(r.Dir))] = true
+		if !e.inToken() {
+			dirs[filepath.Dir(e.Key.FilePath(r.Dir))] = true
+		}
 	}
 	for _, f := range r.Plan.Published {
 		dirs[filepath.Dir(filepath.Join(r.Dir, filepath.FromSlash(f.File)))] = true
@@ -175,6 +193,11 @@ func (r *run) undo() {
 	for _, path := range r.created {
 		os.Remove(path)
 	}
+	for _, k := range r.inTokens {
+		if err := k.Destroy(); err != nil && r.o.Warn != nil {
+			r.o.Warn(fmt.Sprintf("a key of this run stays in its token, and the next run takes it: %v", err))
+		}
+	}
 }
 
 func (r *run) progress(s Step) {
@@ -185,17 +208,23 @@ func (r *run) progress(s Step) {
 }
 
 func (r *run) generate(ctx context.Context, steps []Step) error {
-	var entries []*Entry
+	var entries, inTokens []*Entry
 	var types []spki.KeyType
 	for _, s := range steps {
-		if s.Kind == GenerateKey {
+		switch {
+		case s.Kind != GenerateKey:
+		case s.Entry.inToken():
+			inTokens = append(inTokens, s.Entry)
+		default:
 			entries, types = append(entries, s.Entry), append(types, s.Entry.KeyType)
 		}
 	}
-	if len(entries) == 0 {
-		return nil
+	// PINs and passphrases first: nobody wants to be asked after a minute, or in vain.
+	for _, e := range inTokens {
+		if err := keys.Login(e.Key, true); err != nil {
+			return fmt.Errorf("key of %s: %w", e.Name, err)
+		}
 	}
-	// Passphrases first: nobody wants to be asked after a minute, or in vain.
 	for _, e := range entries {
 		if _, err := r.ring.passphrase(e, true); err != nil {
 			return err
@@ -203,6 +232,14 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 		if err := r.opensSiblings(e); err != nil {
 			return err
 		}
+	}
+	if len(inTokens) > 0 {
+		if err := r.generateInTokens(ctx, inTokens); err != nil {
+			return err
+		}
+	}
+	if len(entries) == 0 {
+		return nil
 	}
 	if err := r.private(r.Dir); err != nil {
 		return err
@@ -321,7 +358,7 @@ func (r *run) issue(ctx context.Context, level []Step) error {
 	}
 	// From here on the store needs the keys, and an interruption would only leave
 	// intents behind.
-	r.created = nil
+	r.created, r.inTokens = nil, nil
 	ctx = context.WithoutCancel(ctx)
 	certs := make([]*ca.Certificate, len(level))
 	err := parallel(len(level), func(i int) (err error) {
@@ -459,6 +496,9 @@ func (r *run) keepsKeys(path string) error {
 		return err
 	}
 	for _, e := range r.Plan.Entries {
+		if e.inToken() {
+			continue
+		}
 		if key, err := os.Lstat(e.Key.FilePath(r.Dir)); err == nil && os.SameFile(is, key) {
 			return fmt.Errorf("the key of %s is there: it stays untouched", e.KeyOwner().Name)
 		}

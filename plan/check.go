@@ -202,6 +202,10 @@ func (f *findings) certificate(r *PKI, e *Entry, c *ca.Certificate, now time.Tim
 // key checks the private key of a certificate. It returns false if that is
 // encrypted and could not be opened.
 func (f *findings) key(r *PKI, e *Entry, c *ca.Certificate) bool {
+	if e.inToken() {
+		f.tokenKey(r, e, c)
+		return true
+	}
 	key, ok := r.Have.Keys[e.Name]
 	if !ok {
 		if e.Custody == Online {
@@ -245,7 +249,7 @@ func (f *findings) locked(names []string) {
 func (f *findings) modes(r *PKI) {
 	dirs := map[string]bool{r.Dir: true}
 	for _, e := range r.Plan.Entries {
-		if _, ok := r.Have.Keys[e.Name]; ok {
+		if _, ok := r.Have.Keys[e.Name]; ok && !e.inToken() {
 			dirs[filepath.Dir(e.Key.FilePath(r.Dir))] = true
 		}
 	}

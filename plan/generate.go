@@ -208,7 +208,9 @@ func fillEmpty(ctx context.Context, dir string, keyType spki.KeyType, o Options)
 func (p *Plan) remove(dir string) {
 	files := []string{StoreName, StoreName + "-journal"}
 	for _, e := range p.Entries {
-		files = append(files, e.Key.FilePath(""))
+		if !e.inToken() {
+			files = append(files, e.Key.FilePath(""))
+		}
 	}
 	for _, f := range p.Published {
 		files = append(files, filepath.FromSlash(f.File))
@@ -234,7 +236,7 @@ func hasKeys(ctx context.Context, dir string) error {
 	}
 	for _, e := range p.Plan.Entries {
 		if e.TwinOf == nil && e.Custody == Online && p.Have.lacksKey(e) {
-			return missingKey(e, "by whoever uses this PKI")
+			return p.Have.missingKey(e, "by whoever uses this PKI")
 		}
 	}
 	return nil

@@ -33,6 +33,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		Owners:       map[string]string{},
 		Vendors:      map[string]VendorFile{},
 		Keys:         map[string]KeyFile{},
+		Tokens:       map[string]keys.Sight{},
 		Files:        map[string]File{},
 		Unrecorded:   map[string]*ca.Certificate{},
 	}
@@ -53,7 +54,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		}
 	}
 	for _, e := range p.Entries {
-		if e.TwinOf != nil {
+		if e.TwinOf != nil || e.inToken() {
 			continue
 		}
 		f, err := readFile(e.Key.FilePath(dir), keys.MaxFileSize)
@@ -71,6 +72,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		}
 		have.Keys[e.Name] = KeyFile{f, d.Type}
 	}
+	faults = append(faults, have.readTokens(p)...)
 	for _, f := range p.Published {
 		file, err := readFile(filepath.Join(dir, filepath.FromSlash(f.File)), maxPublished)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -27,7 +27,7 @@ func newKeyring(dir string) *keyring {
 // passphrase returns the passphrase of an entry's key, nil for a plain one. For
 // a new key a prompt asks twice.
 func (k *keyring) passphrase(e *Entry, isNew bool) (*keys.Passphrase, error) {
-	if e.NoPassphrase {
+	if e.NoPassphrase || e.inToken() { // a token has a PIN: see package keys
 		return nil, nil
 	}
 	if p, ok := k.passphrases[e.Passphrase]; ok {
@@ -61,11 +61,19 @@ func (k *keyring) signer(e *Entry) (crypto.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key of %s: %w", e.Name, err)
 	}
+	s = keys.AsType(s, e.KeyType)
 	if t, err := spki.KeyTypeOf(s.Public()); err != nil || t != e.KeyType {
 		return nil, fmt.Errorf("key of %s at %s is of type %v, but the plan wants %v", e.Name, e.Key, t, e.KeyType)
 	}
 	k.signers[e.Name] = s
 	return s, nil
+}
+
+// put puts a new key on the ring.
+func (k *keyring) put(e *Entry, s crypto.Signer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.signers[e.Name] = s
 }
 
 // add puts a new key on the ring and returns the PEM file that will hold it.

@@ -162,8 +162,8 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	if e.Key, err = keys.ParseURI(strings.ReplaceAll(k.Place, "{name}", name)); err != nil {
 		return fail(".place", err)
 	}
-	if e.Key.Scheme != keys.SchemeFile {
-		return fail(".place", fmt.Errorf("%s: %w; use a file: URI", e.Key, keys.ErrNoPKCS11))
+	if err := e.Key.CheckKey(); err != nil {
+		return fail(".place", fmt.Errorf("%s: %w", e.Key, err))
 	}
 	if e.Passphrase, e.NoPassphrase, err = k.Passphrase.source(); err != nil {
 		return fail(".passphrase", err)
@@ -305,10 +305,7 @@ func (l *loader) order() error {
 		if e.Kind == Anchor {
 			continue
 		}
-		place := e.Key.String()
-		if e.Key.Scheme == keys.SchemeFile {
-			place = e.Key.Path
-		}
+		place := e.Key.Place()
 		if isStore(place) {
 			return l.doc.fail(e.key+".place", fmt.Errorf("%s is a place of the store", e.Key))
 		}

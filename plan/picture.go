@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"tmpki/ca"
-	"tmpki/keys"
 	"tmpki/store"
 )
 
@@ -73,7 +72,7 @@ type KeyState string
 // The states of keys.
 const (
 	KeyHere    KeyState = "here"
-	KeyToken   KeyState = "in a token" // which is not asked
+	KeyToken   KeyState = "in a token" // which may be elsewhere
 	KeyOffline KeyState = "offline"    // its custody is offline or hsm, and it is not here
 	KeyMissing KeyState = "missing"
 )
@@ -150,10 +149,10 @@ func (d *Drawing) hierarchy(name string) *Hierarchy {
 func keyState(e *Entry, have Inventory) KeyState {
 	_, here := have.Keys[e.Name]
 	switch {
+	case e.inToken():
+		return KeyToken
 	case here:
 		return KeyHere
-	case e.Key.Scheme == keys.SchemePKCS11:
-		return KeyToken
 	case e.Custody != Online:
 		return KeyOffline
 	default:

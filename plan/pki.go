@@ -120,6 +120,9 @@ func (p *PKI) checkPlaces() error {
 	}
 	owners := map[string]*Entry{}
 	for _, e := range p.Plan.Entries {
+		if e.inToken() {
+			continue
+		}
 		owners[place(e.Key.FilePath(p.Dir))] = e.KeyOwner()
 	}
 	for _, f := range p.Plan.Published {
@@ -138,7 +141,7 @@ func (p *PKI) Signer(e *Entry) (crypto.Signer, error) {
 		return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", e.Name)
 	}
 	s, err := p.ring.signer(e)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !e.inToken() {
 		return nil, missingKey(e.KeyOwner(), "to sign")
 	}
 	if err != nil {

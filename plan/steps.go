@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"tmpki/ca"
+	"tmpki/keys"
 	"tmpki/spki"
 	"tmpki/uefi"
 )
@@ -22,6 +23,7 @@ type Inventory struct {
 	Owners       map[string]string          // by platform, GUIDs of UEFI entries; "" if not drawn yet
 	Vendors      map[string]VendorFile      // by path
 	Keys         map[string]KeyFile         // by entry name, those that are at their URI
+	Tokens       map[string]keys.Sight      // by entry name, what shows at places in tokens
 	Files        map[string]File            // published files that exist
 	Unrecorded   map[string]*ca.Certificate // published files that begin with one of ours that the store lacks
 }
@@ -32,10 +34,10 @@ type SignedVariable struct {
 	Raw []byte
 }
 
-// KeyFile is what shows of a private key without its passphrase.
+// KeyFile is what shows of a private key without its passphrase or PIN.
 type KeyFile struct {
-	File
-	Type spki.KeyType // zero if encrypted
+	File              // empty for a key in a token
+	Type spki.KeyType // zero if encrypted, or hidden in a token
 }
 
 // File is a published file as it is.
@@ -53,12 +55,13 @@ const (
 	IssueCertificate StepKind = "issue certificate"
 	SignVariable     StepKind = "sign variable"
 	PublishFile      StepKind = "publish"
+	StoreCertificate StepKind = "store certificate" // beside its key in a token
 )
 
 // Step is one thing to do. Steps of one kind are in an order that works.
 type Step struct {
 	Kind      StepKind
-	Entry     *Entry     // GenerateKey, IssueCertificate
+	Entry     *Entry     // GenerateKey, IssueCertificate, StoreCertificate
 	Variable  *Variable  // SignVariable
 	Published *Published // PublishFile
 	Reason    string     // why again, if it is not the first time
@@ -90,6 +93,8 @@ func (s Step) Detail() string {
 			signer = "twin of " + s.Entry.TwinOf.Name
 		}
 		detail = fmt.Sprintf("%s, %s, %s", s.Entry.Subject, signer, days(s.Entry))
+	case StoreCertificate:
+		detail = "at " + s.Entry.Key.String()
 	case SignVariable:
 		detail = "by " + s.Variable.Signer.Name
 	case PublishFile:
@@ -121,7 +126,15 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 		cert := have.Certificates[e.Name]
 		if cert == nil {
 			key, hasKey := have.Keys[e.Name]
-			if !hasKey && e.TwinOf == nil {
+			switch {
+			case e.TwinOf != nil:
+			case e.inToken():
+				step, err := have.tokenKeyStep(e)
+				if err != nil {
+					return nil, err
+				}
+				generate = append(generate, step)
+			case !hasKey:
 				generate = append(generate, Step{Kind: GenerateKey, Entry: e})
 			}
 			if hasKey && key.Type != (spki.KeyType{}) && key.Type != e.KeyType {
@@ -144,7 +157,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 	for _, s := range issue {
 		signer := s.Entry.Signer()
 		if have.lacksKey(signer) {
-			return nil, missingKey(signer, "to issue the certificate of "+s.Entry.Name)
+			return nil, have.missingKey(signer, "to issue the certificate of "+s.Entry.Name)
 		}
 	}
 	pendingVariables := map[*Variable]bool{}
@@ -161,7 +174,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 				continue
 			}
 			if have.lacksKey(v.Signer) {
-				return nil, missingKey(v.Signer, "to sign the variable "+v.ID())
+				return nil, have.missingKey(v.Signer, "to sign the variable "+v.ID())
 			}
 			sign = append(sign, Step{Kind: SignVariable, Variable: v, Reason: reason})
 			pendingVariables[v] = true
@@ -180,7 +193,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			publish = append(publish, Step{Kind: PublishFile, Published: f, Reason: reason})
 		}
 	}
-	return slices.Concat(generate, issue, sign, publish), nil
+	return slices.Concat(generate, issue, sign, publish, p.certificateSteps(have, pending)), nil
 }
 
 // wantsUEFI reports whether the base set of the UEFI part should be there. Once
@@ -201,6 +214,14 @@ func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
 func (have Inventory) lacksKey(e *Entry) bool {
 	_, ok := have.Keys[e.KeyOwner().Name]
 	return have.Certificates[e.Name] != nil && !ok
+}
+
+// missingKey tells also why a token can't be looked at.
+func (have Inventory) missingKey(e *Entry, purpose string) error {
+	if s := have.Tokens[e.KeyOwner().Name]; s.Err != nil {
+		return fmt.Errorf("the key of %s at %s is needed %s: %w", e.Name, e.Key, purpose, s.Err)
+	}
+	return missingKey(e, purpose)
 }
 
 func missingKey(e *Entry, purpose string) error {
@@ -331,7 +352,7 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 	case FormKeyCertificate:
 		key, ok := have.Keys[f.Entry.KeyOwner().Name]
 		if !ok {
-			return nil, missingKey(f.Entry.KeyOwner(), "for "+f.File)
+			return nil, have.missingKey(f.Entry.KeyOwner(), "for "+f.File)
 		}
 		return append(bytes.Clone(key.Content), ca.MarshalPEM(certs...)...), nil
 	case FormESL:

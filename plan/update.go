@@ -421,7 +421,9 @@ func (p *PKI) CheckReserved(file string) error {
 	}
 	reserved := []string{filepath.Join(p.Dir, FileName), StorePath(p.Dir), StorePath(p.Dir) + "-journal"}
 	for _, e := range p.Plan.Entries {
-		reserved = append(reserved, e.Key.FilePath(p.Dir))
+		if !e.inToken() {
+			reserved = append(reserved, e.Key.FilePath(p.Dir))
+		}
 	}
 	for _, f := range p.Plan.Published {
 		reserved = append(reserved, filepath.Join(p.Dir, filepath.FromSlash(f.File)))
