@@ -11,7 +11,7 @@
 // it asks of a token is kept in the interface cryptoki, and no token is known by
 // its name.
 //
-// It leaves out PKCS#12, DER files, and keys encrypted in the traditional PEM form
+// It leaves out DER files, and keys encrypted in the traditional PEM form
 // (Proc-Type: 4,ENCRYPTED).
 package keys
 

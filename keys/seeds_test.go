@@ -23,6 +23,15 @@ func TestWriteSeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for name, args := range map[string]string{
+		"aes":    "-iter 1 -nomaciter",
+		"des":    "-descert -keypbe PBE-SHA1-3DES -macalg sha1 -iter 2 -nomaciter",
+		"plain":  "-certpbe NONE -keypbe NONE -nomaciter",
+		"nomac":  "-nomac -iter 1",
+		"legacy": "-legacy -iter 1 -nomaciter",
+	} {
+		save("FuzzPKCS12", name, fmt.Sprintf("[]byte(%q)", opensslPKCS12(t, strings.Fields(args)...)))
+	}
 	for name, signer := range testKeys(t) {
 		save("FuzzParsePEM", name, fmt.Sprintf("[]byte(%q)", mustPEM(t, signer, nil)))
 	}
