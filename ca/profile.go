@@ -94,7 +94,6 @@ type Profile struct {
 	pathLength int // -1: no limit
 	validity   time.Duration
 	keyUsage   x509.KeyUsage
-	purposes   []string    // extended key usages, as in the file
 	fixed      []extension // everything that doesn't depend on keys, names and serial
 
 	extKeyUsage []asn1.ObjectIdentifier // as in fixed
@@ -124,13 +123,10 @@ func (p *Profile) Validity() time.Duration { return p.validity }
 // the file ("clientAuth", or an OID in dots); for "", whether it has none at all.
 func (p *Profile) ExtKeyUsage(name string) bool {
 	if name == "" {
-		return len(p.purposes) == 0
+		return len(p.extKeyUsage) == 0
 	}
-	want, err := extKeyUsageOID(name)
-	return err == nil && slices.ContainsFunc(p.purposes, func(purpose string) bool {
-		is, err := extKeyUsageOID(purpose)
-		return err == nil && is.Equal(want)
-	})
+	oid, err := extKeyUsageOID(name)
+	return err == nil && slices.ContainsFunc(p.extKeyUsage, oid.Equal)
 }
 
 type extension struct {
@@ -188,7 +184,7 @@ var extKeyUsages = []struct {
 
 // NewProfile checks a configuration. Errors name the key of the file at fault.
 func NewProfile(name string, c ProfileConfig) (*Profile, error) {
-	p := &Profile{name: name, ca: c.CA != nil && *c.CA, pathLength: -1, purposes: slices.Clone(c.ExtendedKeyUsage)}
+	p := &Profile{name: name, ca: c.CA != nil && *c.CA, pathLength: -1}
 	if c.Validity == nil {
 		return nil, errors.New("validity: missing")
 	}
