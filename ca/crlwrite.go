@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"iter"
 	"math/big"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -85,7 +87,7 @@ func (i *Issuer) WriteCRL(w io.Writer, r CRLRequest, entries iter.Seq2[RevokedCe
 	if err != nil {
 		return fail(err)
 	}
-	extensions, err := i.crlExtensions(r)
+	extensions, err := crlExtensions(i.certificate, r)
 	if err != nil {
 		return fail(err)
 	}
@@ -184,8 +186,38 @@ func (t crlTBS) before(size int64) []byte {
 }
 
 // crlExtensions writes the crlExtensions with their outer tag.
-func (i *Issuer) crlExtensions(r CRLRequest) ([]byte, error) {
-	akid := i.certificate.SubjectKeyId
+func crlExtensions(issuer *Certificate, r CRLRequest) ([]byte, error) {
+	list, err := r.extensions(issuer)
+	if err != nil {
+		return nil, err
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensions(b, list) })
+	return b.Bytes()
+}
+
+// CheckExtensions fails unless the CRL has the extensions that a CRL for the request
+// by this issuer has, and no others.
+func (l *RevocationList) CheckExtensions(r CRLRequest, issuer *Certificate) error {
+	want, err := r.extensions(issuer)
+	if err != nil {
+		return err
+	}
+	for _, w := range want {
+		if !slices.ContainsFunc(l.Extensions, func(x pkix.Extension) bool {
+			return x.Id.Equal(w.oid) && x.Critical == w.critical && bytes.Equal(x.Value, w.value)
+		}) {
+			return fmt.Errorf("extension %v is not the one that was asked for", w.oid)
+		}
+	}
+	if len(l.Extensions) != len(want) {
+		return errors.New("it has extensions that nobody asked for")
+	}
+	return nil
+}
+
+func (r CRLRequest) extensions(issuer *Certificate) ([]extension, error) {
+	akid := issuer.SubjectKeyId
 	if len(akid) == 0 {
 		return nil, errors.New("it has no subject key identifier")
 	}
@@ -224,9 +256,7 @@ func (i *Issuer) crlExtensions(r CRLRequest) ([]byte, error) {
 		}
 		list = append(list, extension{oidFreshestCRL, false, value})
 	}
-	var b cryptobyte.Builder
-	b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensions(b, list) })
-	return b.Bytes()
+	return list, nil
 }
 
 // appendRevoked appends the encoding of one entry.

@@ -395,6 +395,9 @@ func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
 	if i := r.issuers[by.Name]; i != nil {
 		return i, nil
 	}
+	if err := r.CheckRevoked(by); err != nil {
+		return nil, err
+	}
 	i, err := ca.NewIssuer(by.Name, r.Have.Certificates[by.Name], signer, by.Algorithm, r.linter)
 	if err != nil {
 		return nil, err

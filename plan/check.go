@@ -122,11 +122,15 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 			continue
 		}
 		out.certificate(r, e, c, now)
+		out.revoked(r, e)
 		if e.TwinOf == nil && !broken[e.Name] && !out.key(r, e, c) {
 			locked = append(locked, e.Name)
 		}
 	}
 	out.locked(locked)
+	if err := out.crls(ctx, r, now); err != nil {
+		out.add(Bad, "pki", "%v", err)
+	}
 	for _, file := range sortedKeys(r.Have.Vendors) {
 		if c := r.Have.Vendors[file].Certificate; c != nil && r.Plan.CheckTarget(c) != nil {
 			out.add(Warn, file, "%v", r.Plan.CheckTarget(c))

@@ -35,6 +35,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		Keys:         map[string]KeyFile{},
 		Tokens:       map[string]keys.Sight{},
 		Files:        map[string]File{},
+		Revoked:      map[string]store.Revocation{},
 		Unrecorded:   map[string]*ca.Certificate{},
 	}
 	if p.UEFI != nil {
@@ -138,6 +139,12 @@ func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) err
 			return fmt.Errorf("the store's certificate of %s: %w", e.Name, err)
 		}
 		have.Certificates[e.Name] = cert
+		if record.State != store.Revoked && record.State != store.Held {
+			continue
+		}
+		if have.Revoked[e.Name], err = db.Revocation(ctx, record.Issuer, record.Serial); err != nil {
+			return err
+		}
 	}
 	if p.UEFI == nil {
 		return nil

@@ -10,6 +10,7 @@ import (
 	"tmpki/ca"
 	"tmpki/keys"
 	"tmpki/spki"
+	"tmpki/store"
 	"tmpki/uefi"
 )
 
@@ -17,15 +18,16 @@ import (
 // keys are there, and the published files. takeInventory fills it; Steps only
 // reads it.
 type Inventory struct {
-	Certificates map[string]*ca.Certificate // the newest by entry name
-	Variables    map[string]SignedVariable  // by Variable.ID, the newest that the plan asked for
-	Updates      map[string]VariableRecord  // by Variable.ID, with dbx and what was signed beside the plan
-	Owners       map[string]string          // by platform, GUIDs of UEFI entries; "" if not drawn yet
-	Vendors      map[string]VendorFile      // by path
-	Keys         map[string]KeyFile         // by entry name, those that are at their URI
-	Tokens       map[string]keys.Sight      // by entry name, what shows at places in tokens
-	Files        map[string]File            // published files that exist
-	Unrecorded   map[string]*ca.Certificate // published files that begin with one of ours that the store lacks
+	Certificates map[string]*ca.Certificate  // the newest by entry name
+	Variables    map[string]SignedVariable   // by Variable.ID, the newest that the plan asked for
+	Updates      map[string]VariableRecord   // by Variable.ID, with dbx and what was signed beside the plan
+	Owners       map[string]string           // by platform, GUIDs of UEFI entries; "" if not drawn yet
+	Vendors      map[string]VendorFile       // by path
+	Keys         map[string]KeyFile          // by entry name, those that are at their URI
+	Tokens       map[string]keys.Sight       // by entry name, what shows at places in tokens
+	Files        map[string]File             // published files that exist
+	Revoked      map[string]store.Revocation // of Certificates, by entry name: revoked or on hold
+	Unrecorded   map[string]*ca.Certificate  // published files that begin with one of ours that the store lacks
 }
 
 // SignedVariable is an update of a UEFI variable, parsed and as it was signed.

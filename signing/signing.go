@@ -58,8 +58,8 @@ func (s *Signer) Embedded() []*ca.Certificate {
 
 // Signer opens the signer named as, or if that is empty the plan's default for a
 // kind of artifact; guestos is the name in a GuestOS config. A signer whose
-// entry is not for that artifact, or whose certificate is not in date, is
-// refused.
+// entry is not for that artifact, or whose certificate or one above it is not in
+// date or is revoked, is refused.
 func (s *Session) Signer(artifact, as, guestos string) (*Signer, error) {
 	e, err := s.PKI.Plan.DefaultSigner(artifact, guestos)
 	if as != "" {
@@ -69,6 +69,9 @@ func (s *Session) Signer(artifact, as, guestos string) (*Signer, error) {
 		err = e.MaySign(artifact)
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := s.PKI.CheckRevoked(e); err != nil {
 		return nil, err
 	}
 	key, err := s.PKI.Signer(e)

@@ -70,6 +70,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.guestosCmd(),
 		a.verityCmd(),
 		a.trustCmd(),
+		a.revokeCmd(),
+		a.crlCmd(),
 		a.logCmd(),
 		a.signConfigDropInCmd(),
 		a.manCmd(),
