@@ -104,6 +104,18 @@ func logDetail(e store.Entry) string {
 		return fmt.Sprintf("by %s, serial %s", e.Issuer, e.Serial)
 	case store.KindSign:
 		return fmt.Sprintf("%s by %s, SHA-256 %s", e.Detail["artifact"], e.Detail["signer"], e.SHA256)
+	case store.KindRevoke:
+		text := fmt.Sprintf("serial %s of %s: %s", e.Serial, e.Issuer, e.Detail["reason"])
+		if since := e.Detail["invalidity"]; since != "" {
+			text += ", invalid since " + since
+		}
+		return text
+	case store.KindCRL:
+		text := "number " + e.Detail["number"]
+		if base := e.Detail["base"]; base != "" {
+			text += " to " + base
+		}
+		return fmt.Sprintf("%s, partition %s, %s revoked, until %s", text, e.Detail["partition"], e.Detail["entries"], e.Detail["next_update"])
 	case store.KindSetting:
 		return ca.Printable(e.Detail["value"])
 	default:
