@@ -20,18 +20,23 @@ import (
 )
 
 // DropIn says what the platform's build asks of its config signing script: keys
-// and certificates by file, without a PKI.
+// and certificates by file, or in a token, without a PKI.
 type DropIn struct {
 	Conf       string   // NAME.conf
 	Key        string   // a path, or a key URI
-	Certs      []string // the signer's certificate first; each file may hold a chain
+	Certs      []string // paths or pkcs11: URIs, the signer's first; each may hold a chain
 	CMS        bool     // NAME.p7s in place of NAME.sig and NAME.cert
 	Passphrase func() (*keys.Passphrase, error)
+
+	// PKI is the directory in which the signature with a key in a token is
+	// recorded; "" if there is none. A key in a file leads to its own.
+	PKI  string
+	Warn func(text string) // may be nil
 }
 
-// SignDropIn signs a config with a key in a file, as the platform's script does,
-// but checks that key, certificates and config belong together. If the key lies
-// in a PKI directory of this program, the signature is recorded there.
+// SignDropIn signs a config as the platform's script does, but checks that key,
+// certificates and config belong together. If the key lies in a PKI directory of
+// this program, the signature is recorded there.
 func SignDropIn(ctx context.Context, d DropIn, actor string, now time.Time) error {
 	base, err := configBase(d.Conf)
 	if err != nil {
@@ -57,6 +62,7 @@ func SignDropIn(ctx context.Context, d DropIn, actor string, now time.Time) erro
 	if err != nil {
 		return err
 	}
+	key = keys.AsType(key, certs[0].KeyType())
 	if !spki.Equal(key.Public(), certs[0].Key) {
 		return fmt.Errorf("%s is not the key of %s, the first certificate", d.Key, certs[0].Subject())
 	}
@@ -72,7 +78,11 @@ func SignDropIn(ctx context.Context, d DropIn, actor string, now time.Time) erro
 	if err := tree.CheckWritable(d.Conf); err != nil {
 		return err
 	}
-	if err := recordDropIn(ctx, uri, signer, signedConfig(artifact, d.Conf, text), actor, now); err != nil {
+	record := recordDropIn
+	if uri.Scheme == keys.SchemePKCS11 {
+		record = d.recordToken
+	}
+	if err := record(ctx, uri, signer, signedConfig(artifact, d.Conf, text), actor, now); err != nil {
 		return err
 	}
 	return files.write(base)
@@ -148,9 +158,6 @@ func linked(now time.Time) chainCheck {
 
 // recordDropIn finds the PKI that the key belongs to, if it is one of ours.
 func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Signed, actor string, now time.Time) error {
-	if uri.Scheme != keys.SchemeFile {
-		return nil
-	}
 	path, err := realPath(uri.Path)
 	if err != nil {
 		return err
@@ -163,14 +170,8 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 	if err != nil {
 		return err
 	}
-	for _, e := range s.PKI.Plan.Entries {
-		if c := s.PKI.Have.Certificates[e.Name]; c != nil && c.Equal(signer.Certificate()) {
-			if err := e.MaySign(signed.Artifact); err != nil {
-				return err
-			}
-			signer.Entry = e
-			return s.record(ctx, signer, signed)
-		}
+	if known, err := s.recordKnown(ctx, signer, signed); known || err != nil {
+		return err
 	}
 	below := dir != filepath.Dir(path)
 	for _, e := range s.PKI.Plan.Entries {
@@ -182,6 +183,41 @@ func recordDropIn(ctx context.Context, uri keys.URI, signer *Signer, signed Sign
 		return nil // it lies somewhere below the PKI, but is none of its keys
 	}
 	return fmt.Errorf("%s lies in the PKI directory %s, but %s is no certificate of that PKI", uri.Path, dir, signer.Certificate().Subject())
+}
+
+// recordKnown records a signature if the signer's certificate is one of the PKI,
+// and refuses it if that is not for such artifacts.
+func (s *Session) recordKnown(ctx context.Context, signer *Signer, signed Signed) (known bool, err error) {
+	for _, e := range s.PKI.Plan.Entries {
+		if c := s.PKI.Have.Certificates[e.Name]; c != nil && c.Equal(signer.Certificate()) {
+			if err := e.MaySign(signed.Artifact); err != nil {
+				return true, err
+			}
+			signer.Entry = e
+			return true, s.record(ctx, signer, signed)
+		}
+	}
+	return false, nil
+}
+
+// recordToken records a signature that was made in a token, which tells of no PKI
+// directory, in the one that the caller names.
+func (d *DropIn) recordToken(ctx context.Context, uri keys.URI, signer *Signer, signed Signed, actor string, now time.Time) error {
+	if d.PKI == "" {
+		if d.Warn != nil {
+			d.Warn(fmt.Sprintf("%s: signed with a key in a token, and not recorded: name the PKI directory with --pki or $TMPKI_DIR", signed.File))
+		}
+		return nil
+	}
+	s, err := Open(ctx, d.PKI, actor, func() time.Time { return now })
+	if err != nil {
+		return err
+	}
+	known, err := s.recordKnown(ctx, signer, signed)
+	if err == nil && !known {
+		return fmt.Errorf("%s is no certificate of the PKI in %s, where the signature would be recorded: name another, or none", signer.Certificate().Subject(), d.PKI)
+	}
+	return err
 }
 
 // directoryOf returns the PKI directory that a key lies in, be it further below,

@@ -13,11 +13,13 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
 	"tmpki/ca"
 	"tmpki/internal/durable"
+	"tmpki/keys"
 	"tmpki/plan"
 	"tmpki/store"
 )
@@ -139,10 +141,19 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return content, err
 }
 
-// ReadTrust reads the certificates of PEM or DER files.
+// ReadTrust reads the certificates of PEM or DER files, and those that pkcs11:
+// URIs mean.
 func ReadTrust(files []string) ([]*ca.Certificate, error) {
 	var out []*ca.Certificate
 	for _, f := range files {
+		if strings.HasPrefix(f, keys.SchemePKCS11+":") {
+			certs, err := tokenCertificates(f)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, certs...)
+			continue
+		}
 		data, err := readLimited(f, ca.MaxChain*ca.MaxCertificate)
 		if err != nil {
 			return nil, err
@@ -160,6 +171,26 @@ func ReadTrust(files []string) ([]*ca.Certificate, error) {
 			return nil, fmt.Errorf("%s: %w", f, err)
 		}
 		out = append(out, certs...)
+	}
+	return out, nil
+}
+
+func tokenCertificates(uri string) ([]*ca.Certificate, error) {
+	u, err := keys.ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	list, err := keys.CertificatesAt(u)
+	if err != nil {
+		return nil, err
+	}
+	var out []*ca.Certificate
+	for _, der := range list {
+		c, err := ca.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", uri, err)
+		}
+		out = append(out, c)
 	}
 	return out, nil
 }

@@ -111,6 +111,14 @@ func (a *app) directory(args []string) (string, error) {
 	}
 }
 
+// named returns the PKI directory that --pki or $TMPKI_DIR name, or "".
+func (a *app) named() string {
+	if a.dir != "" {
+		return a.dir
+	}
+	return os.Getenv("TMPKI_DIR")
+}
+
 // existing is directory for one that must be there.
 func (a *app) existing(args []string) (string, error) {
 	dir, err := a.directory(args)

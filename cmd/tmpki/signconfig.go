@@ -37,6 +37,10 @@ does the same. It checks that key and certificate belong together, that the
 platform would read the config, and the result. If the key lies in a PKI
 directory, the signature is recorded there.
 
+KEY and CERT may be pkcs11: URIs. What a key in a token signs is recorded in the
+PKI that --pki or $TMPKI_DIR name, if they do. Its PIN comes from the URI's
+pin-source, from $TMPKI_PIN, or is asked for: -p is for key files.
+
 PASS is env:NAME or file:PATH. A passphrase itself is taken, too, but everybody
 on the machine can see it. Without -p, GYROIDOS_TEST_PASSWD_PKI is used if it is
 set and the key is encrypted.`,
@@ -52,6 +56,12 @@ set and the key is encrypted.`,
 				return usagef("sign-config: -c CONF, -k KEY and --cert CERT are needed")
 			}
 			d.Passphrase = func() (*keys.Passphrase, error) { return a.dropInPassphrase(passphrase) }
+			if strings.HasPrefix(d.Key, keys.SchemePKCS11+":") {
+				if passphrase != "" {
+					return usagef("sign-config: -p is for key files: the PIN of a token comes from pin-source in the URI, from $%s, or is asked for", keys.EnvPIN)
+				}
+				d.PKI, d.Warn = a.named(), a.warn
+			}
 			if err := signing.SignDropIn(cmd.Context(), d, actor(), time.Now()); err != nil {
 				return err
 			}
@@ -64,7 +74,7 @@ set and the key is encrypted.`,
 	f := cmd.Flags()
 	f.StringVarP(&d.Conf, "config", "c", "", "config to sign, `NAME.conf`")
 	f.StringVarP(&d.Key, "key", "k", "", "private key: a `file`, or a key URI")
-	f.StringArrayVar(&d.Certs, "cert", nil, "certificate `file`, the signer's first (may be repeated)")
+	f.StringArrayVar(&d.Certs, "cert", nil, "certificate `file` or pkcs11: URI, the signer's first (may be repeated)")
 	f.StringVarP(&passphrase, "passphrase", "p", "", "where the passphrase comes from: `env:NAME` or file:PATH")
 	f.BoolVar(&d.CMS, "cms", false, "write NAME.p7s")
 	return cmd
