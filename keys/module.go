@@ -1,12 +1,14 @@
 package keys
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -265,6 +267,10 @@ func (l *library) places() ([]place, error) {
 			list = append(list, place{slot, info})
 		}
 	}
+	// Slots come in any order.
+	slices.SortStableFunc(list, func(a, b place) int {
+		return cmp.Or(strings.Compare(a.info.label, b.info.label), strings.Compare(a.info.serial, b.info.serial))
+	})
 	return list, nil
 }
 

@@ -113,6 +113,13 @@ func InToken(signer crypto.Signer) *TokenKey {
 // Public returns an *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey.
 func (k *TokenKey) Public() crypto.PublicKey { return k.public }
 
+// May reports whether the token lets the key make signatures of an algorithm. A
+// key without a list of mechanisms may make all that its type can.
+func (k *TokenKey) May(a spki.SignatureAlgorithm) bool {
+	m := map[spki.Scheme]uint{spki.PKCS1v15: ckmRSAPKCS, spki.PSS: ckmRSAPSS, spki.ECDSA: ckmECDSA, spki.EdDSA: ckmEdDSA}[a.Scheme]
+	return len(k.allowed) == 0 || slices.Contains(k.allowed, m)
+}
+
 // find returns the handle of the key in the epoch of a session.
 func (k *TokenKey) find(c cryptoki, s session) (uint, error) {
 	k.mu.Lock()

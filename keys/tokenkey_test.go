@@ -37,7 +37,7 @@ func uri(t testing.TB, s string) keys.URI {
 // allowed are the algorithms that a key made for a use may be used with.
 func allowed(key crypto.PublicKey, use keys.TokenUse) []spki.SignatureAlgorithm {
 	var list []spki.SignatureAlgorithm
-	for _, a := range keytest.Algorithms(key) {
+	for _, a := range spki.Algorithms(key) {
 		if use.Type.Kind == spki.RSA && a.Scheme == spki.PSS && !use.PSS {
 			continue
 		}
@@ -63,7 +63,7 @@ func TestSuiteFiles(t *testing.T) {
 			if signer, err = keys.ParsePEM(pem, nil); err != nil {
 				t.Fatal(err)
 			}
-			keytest.Signer(t, signer, keyType(t, s), keytest.Algorithms(signer.Public())...)
+			keytest.Signer(t, signer, keyType(t, s), spki.Algorithms(signer.Public())...)
 		})
 	}
 }

@@ -79,7 +79,10 @@ func placeTemplate(place string) (string, error) {
 	if place == "" {
 		place = DefaultPlace
 	}
-	if !strings.Contains(place, "{name}") {
+	// A URI that names an object stays: it is the place of one key.
+	u, err := keys.ParseURI(place)
+	whole := err == nil && u.Scheme == keys.SchemePKCS11 && u.CheckKey() == nil
+	if !strings.Contains(place, "{name}") && !whole {
 		if path, ok := strings.CutPrefix(place, "file:"); ok {
 			place = "file:" + strings.TrimSuffix(path, "/") + "/{name}.key"
 		} else if head, query, ok := strings.Cut(place, "?"); ok {

@@ -217,3 +217,19 @@ func (f *findings) tokenKey(r *PKI, e *Entry, c *ca.Certificate) {
 		f.add(Warn, e.Name, "its custody is offline, but its token is here: take it to its place")
 	}
 }
+
+// KeyOwners returns the entries that a public key is of: by their certificates,
+// or by what lies at their place in a token. Twins are left out.
+func (p *PKI) KeyOwners(key crypto.PublicKey) []*Entry {
+	var list []*Entry
+	for _, e := range p.Plan.Entries {
+		if e.TwinOf != nil {
+			continue
+		}
+		cert, s := p.Have.Certificates[e.Name], p.Have.Tokens[e.Name]
+		if cert != nil && keys.SameKey(cert.Key, key) || cert == nil && s.Key != nil && keys.SameKey(s.Key, key) {
+			list = append(list, e)
+		}
+	}
+	return list
+}

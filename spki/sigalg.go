@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -231,6 +232,17 @@ func (a SignatureAlgorithm) Fits(pub crypto.PublicKey) error {
 		return fmt.Errorf("%v: a salt of %d octets is not supported", a, a.SaltLength)
 	}
 	return nil
+}
+
+// Algorithms lists the signature algorithms that a public key fits, PSS with salts
+// as long as the hash.
+func Algorithms(pub crypto.PublicKey) []SignatureAlgorithm {
+	all := []SignatureAlgorithm{{Scheme: EdDSA}}
+	for _, h := range hashes {
+		all = append(all, SignatureAlgorithm{Scheme: PKCS1v15, Hash: h.hash}, SignatureAlgorithm{Scheme: PSS, Hash: h.hash, SaltLength: h.hash.Size()},
+			SignatureAlgorithm{Scheme: ECDSA, Hash: h.hash})
+	}
+	return slices.DeleteFunc(all, func(a SignatureAlgorithm) bool { return a.Fits(pub) != nil })
 }
 
 // ErrSignature is returned, wrapped, for a signature that does not verify.

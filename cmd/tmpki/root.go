@@ -62,6 +62,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.applyCmd(),
 		a.generateCmd(),
 		a.checkCmd(),
+		a.keyCmd(),
 		a.showCmd(),
 		a.treeCmd(),
 		a.signCmd(),

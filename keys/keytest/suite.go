@@ -11,26 +11,6 @@ import (
 	"tmpki/spki"
 )
 
-// Algorithms lists the signature algorithms that a public key fits.
-func Algorithms(key crypto.PublicKey) []spki.SignatureAlgorithm {
-	var list []spki.SignatureAlgorithm
-	for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
-		for _, a := range []spki.SignatureAlgorithm{
-			{Scheme: spki.PKCS1v15, Hash: hash},
-			{Scheme: spki.PSS, Hash: hash, SaltLength: hash.Size()},
-			{Scheme: spki.ECDSA, Hash: hash},
-		} {
-			if a.Fits(key) == nil {
-				list = append(list, a)
-			}
-		}
-	}
-	if a := (spki.SignatureAlgorithm{Scheme: spki.EdDSA}); a.Fits(key) == nil {
-		list = append(list, a)
-	}
-	return list
-}
-
 // Signer runs the suite on a signer of type want, whose key may be used with the
 // given algorithms: all others must fail.
 func Signer(t *testing.T, signer crypto.Signer, want spki.KeyType, allowed ...spki.SignatureAlgorithm) {
@@ -43,7 +23,7 @@ func Signer(t *testing.T, signer crypto.Signer, want spki.KeyType, allowed ...sp
 		may[a] = true
 	}
 	message := []byte("what is signed")
-	for _, a := range Algorithms(signer.Public()) {
+	for _, a := range spki.Algorithms(signer.Public()) {
 		t.Run(a.String(), func(t *testing.T) {
 			signature, err := a.Sign(signer, message) // which verifies
 			if may[a] != (err == nil) {
