@@ -28,6 +28,7 @@ var ladder = map[string]int{
 	"artifact/module":   31,
 	"artifact/ima":      31,
 	"ca":                30,
+	"ceremony":          30,
 	"uefi":              30,
 	"plan":              40,
 	"signing":           50,

@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/crypto/cryptobyte"
+	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
 	"tmpki/spki"
 )
 
@@ -82,3 +85,45 @@ func (r *CertificateRequest) CheckProof() error {
 
 // Subject returns the name that the request asks for.
 func (r *CertificateRequest) Subject() Name { return Name(r.RawSubject) }
+
+// NewRequest makes a request for a certificate of the key under a name: PKCS#10
+// without attributes, in DER, signed with the key itself.
+func NewRequest(subject Name, key crypto.Signer, algorithm spki.SignatureAlgorithm) ([]byte, error) {
+	public, err := spki.MarshalPublicKey(key.Public())
+	if err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(0)
+		b.AddBytes(subject)
+		b.AddBytes(public)
+		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(*cryptobyte.Builder) {})
+	})
+	info, err := b.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	signature, err := algorithm.Sign(key, info)
+	if err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	id, err := algorithm.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	var out cryptobyte.Builder
+	out.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(info)
+		b.AddBytes(id)
+		b.AddASN1BitString(signature)
+	})
+	der, err := out.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("certificate request: %w", err)
+	}
+	if _, err := ParseRequest(der); err != nil { // what the signer returned
+		return nil, err
+	}
+	return der, nil
+}

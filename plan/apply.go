@@ -22,9 +22,10 @@ import (
 
 // Options are what Apply needs beside the directory.
 type Options struct {
-	Actor  string           // for the record: who asked for it
-	Now    func() time.Time // the clock
-	Demand Demand
+	Actor   string           // for the record: who asked for it
+	Program string           // the version of this program, for the record
+	Now     func() time.Time // the clock
+	Demand  Demand
 
 	// Progress, if not nil, is called after each step that is done. Calls don't
 	// overlap.
@@ -55,7 +56,7 @@ func Preview(ctx context.Context, dir string, demand Demand) (*Plan, []Step, err
 }
 
 // Apply makes the PKI in dir what its pki.yaml says, and returns the steps that
-// it took. Killed at any moment, the next Apply goes on where this one stopped.
+// it took, and those that wait. Killed at any moment, the next Apply goes on where this one stopped.
 func Apply(ctx context.Context, dir string, o Options) ([]Step, error) {
 	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
 		return nil, fmt.Errorf("no PKI directory: %w", err)
@@ -82,6 +83,9 @@ type run struct {
 	created []string // files that this run made and the store doesn't need yet
 
 	inTokens []*keys.TokenKey // like created
+
+	made      map[string]bool             // entries whose key this run made
+	requested map[string]crypto.PublicKey // at a ceremony: the keys of requests, by entry
 }
 
 // What a run may need on the disk, in octets: the store with its journal, and for
@@ -98,13 +102,17 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	if err != nil {
 		return nil, err
 	}
-	r := &run{PKI: p, o: o}
+	r := &run{PKI: p, o: o, made: map[string]bool{}}
 	if err := r.sweep(); err != nil {
 		return nil, err
 	}
-	steps, err = r.Plan.Steps(r.Have, o.Demand)
-	if err != nil || len(steps) == 0 {
+	all, err := r.Plan.Steps(r.Have, o.Demand)
+	if err != nil {
 		return nil, err
+	}
+	steps, later := Waiting(all) // in this order
+	if len(steps) == 0 {
+		return later, nil
 	}
 	if err := checkTokens(steps); err != nil {
 		return nil, err
@@ -165,7 +173,13 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 			}
 		}
 	}
-	return steps, nil
+	// 7. What only offline keys can sign.
+	if steps[len(steps)-1].Kind == RequestCeremony {
+		if _, err := r.request(ctx, later); err != nil {
+			return nil, err
+		}
+	}
+	return append(steps, later...), nil
 }
 
 // sweep removes what killed runs left in the directories of this PKI.
@@ -261,6 +275,7 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 			return fmt.Errorf("key of %s: %w", e.Name, err)
 		}
 		r.created = append(r.created, path)
+		r.made[e.Name] = true
 		r.Have.Keys[e.Name] = KeyFile{File{pem, 0o600}, e.KeyType}
 	}
 	return nil
@@ -407,15 +422,9 @@ func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
 }
 
 func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
-	var public crypto.PublicKey
-	if c := r.Have.Certificates[e.Name]; c != nil {
-		public = c.Key // issued again: the key may be far away
-	} else {
-		signer, err := r.ring.signer(e)
-		if err != nil {
-			return nil, err
-		}
-		public = signer.Public()
+	public, err := r.publicKey(e)
+	if err != nil {
+		return nil, err
 	}
 	return issuer.Prepare(e.Profile, ca.Request{
 		Name:            e.Name,
@@ -429,12 +438,8 @@ func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
 
 func (r *run) signVariable(ctx context.Context, s Step) error {
 	v := s.Variable
-	if r.Have.Owners[v.Platform] == "" {
-		owner := uefi.NewGUID().String()
-		if err := r.db.SetSetting(ctx, r.o.Actor, ownerSetting(v.Platform), owner); err != nil {
-			return err
-		}
-		r.Have.Owners[v.Platform] = owner
+	if err := r.drawOwner(ctx, v); err != nil {
+		return err
 	}
 	for _, file := range v.Files {
 		if err := r.Plan.CheckTarget(r.Have.Vendors[file].Certificate); err != nil && r.o.Warn != nil {
@@ -460,6 +465,19 @@ func (r *run) signVariable(ctx context.Context, s Step) error {
 	}
 	r.Have.Variables[v.ID()] = signed
 	r.progress(s)
+	return nil
+}
+
+// drawOwner gives the UEFI entries of a variable an owner, unless they have one.
+func (r *run) drawOwner(ctx context.Context, v *Variable) error {
+	if r.Have.Owners[v.Platform] != "" {
+		return nil
+	}
+	owner := uefi.NewGUID().String()
+	if err := r.db.SetSetting(ctx, r.o.Actor, ownerSetting(v.Platform), owner); err != nil {
+		return err
+	}
+	r.Have.Owners[v.Platform] = owner
 	return nil
 }
 

@@ -94,7 +94,12 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		out.add(Bad, "pki", "%v", err)
 	}
 	renewed := map[*Entry]bool{}
+	steps, later := Waiting(steps)
+	out.waiting(r, steps, later)
 	for _, s := range steps {
+		if s.Kind == RequestCeremony {
+			continue // told by waiting
+		}
 		if broken[s.Name()] {
 			continue
 		}
@@ -150,6 +155,32 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		out.add(Warn, "pki", "%s is left of a killed run and may hold keys: remove it, or run tmpki generate", StagingName(abs(dir)))
 	}
 	return out.list, nil
+}
+
+// waiting tells what offline keys have to sign, and where the request for it is.
+func (f *findings) waiting(r *PKI, now, later []Step) {
+	var names []string
+	after := 0
+	for _, s := range later {
+		if s.Waits == WaitsCeremony {
+			names = append(names, s.Name())
+		} else {
+			after++
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	text := "waits for a ceremony: " + strings.Join(names, ", ")
+	if after > 0 {
+		text += fmt.Sprintf(", and %d steps after that", after)
+	}
+	if r.Have.Request == nil || r.Plan.needsRequest(r.Have, now, later) {
+		text += "; tmpki apply writes the request"
+	} else {
+		text += fmt.Sprintf("; the request is %s, of %s", r.Have.Request.File, r.Have.Request.Time.Local().Format(time.DateTime))
+	}
+	f.add(Warn, "pki", "%s", text)
 }
 
 func abs(dir string) string {

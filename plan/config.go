@@ -20,6 +20,14 @@ type fileConfig struct {
 	Signers      map[string]string          `yaml:"signers"` // artifact: entry
 	UEFI         *uefiConfig                `yaml:"uefi"`
 	Publish      map[string]publishedConfig `yaml:"publish"`
+	Ceremony     *ceremonyConfig            `yaml:"ceremony"`
+}
+
+// ceremonyConfig says that offline keys are used at ceremonies only, and who
+// must be there.
+type ceremonyConfig struct {
+	Officers []string `yaml:"officers"`
+	Quorum   int      `yaml:"quorum,omitempty"` // how many must confirm; 0: all
 }
 
 // targetConfig lists the key types that a consumer can verify.

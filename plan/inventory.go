@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 
 	"tmpki/ca"
+	"tmpki/ceremony"
 	"tmpki/internal/durable"
 	"tmpki/keys"
 	"tmpki/store"
@@ -53,6 +55,10 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		if err := have.readStore(ctx, p, db); err != nil {
 			return have, []fault{{"pki", err}}
 		}
+	}
+	if r := have.Request; r != nil {
+		f, err := readFile(filepath.Join(dir, filepath.FromSlash(r.File)), ceremony.MaxBundle)
+		r.Here = err == nil && bytes.Equal(f.Content, r.Marshal())
 	}
 	for _, e := range p.Entries {
 		if e.TwinOf != nil || e.inToken() {
@@ -143,6 +149,12 @@ func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) err
 			continue
 		}
 		if have.Revoked[e.Name], err = db.Revocation(ctx, record.Issuer, record.Serial); err != nil {
+			return err
+		}
+	}
+	if p.Ceremony != nil {
+		var err error
+		if have.Request, err = readOpenRequest(ctx, db); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
@@ -22,8 +23,8 @@ func Load(file string, data []byte) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, byName: map[string]*Entry{}}}
-	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.issuances, l.limits, l.signers, l.publish, l.crlFiles} {
+	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, SHA256: sha256.Sum256(data), byName: map[string]*Entry{}}}
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.issuances, l.limits, l.signers, l.publish, l.crlFiles, l.ceremony} {
 		if err := step(); err != nil {
 			return nil, err
 		}

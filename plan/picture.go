@@ -39,6 +39,7 @@ type Node struct {
 	Record      *store.Record   // of that certificate
 	State       State
 	KeyState    KeyState
+	Waits       string  // what its next certificate waits for, such as a ceremony
 	Anchors     []*Node // the twins of this one
 	Children    []*Node // what it issues
 }
@@ -116,6 +117,13 @@ func draw(p *Plan, have Inventory, now time.Time) *Drawing {
 		default:
 			h := d.hierarchy(e.Hierarchy)
 			h.Roots = append(h.Roots, n)
+		}
+	}
+	if steps, err := p.Steps(have, Demand{}); err == nil {
+		for _, s := range steps {
+			if s.Kind == IssueCertificate {
+				d.byName[s.Entry.Name].Waits = s.Waits
+			}
 		}
 	}
 	// 2. Variables.

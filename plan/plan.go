@@ -31,6 +31,8 @@ type Plan struct {
 	Published []Published // in the order of the file
 	Targets   []Target
 	Issued    map[string]*Issuance // by profile: what is issued outside the entries
+	Ceremony  *Ceremony            // nil: offline keys are used where they are brought to
+	SHA256    [32]byte             // of the file
 
 	signers map[string]string // artifact: name of an entry, which may hold {name}
 	byName  map[string]*Entry
@@ -74,6 +76,7 @@ type Entry struct {
 	NoPassphrase    bool
 	Algorithm       spki.SignatureAlgorithm // of the certificates that the key signs
 	Custody         Custody
+	AtCeremony      bool     // its key is made and used at ceremonies only: see Ceremony
 	Signs           []string // kinds of artifacts: see the table in targets.go
 
 	CRL *CRLSettings // Authority: nil if it may sign none

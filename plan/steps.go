@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"tmpki/ca"
 	"tmpki/keys"
@@ -28,6 +29,7 @@ type Inventory struct {
 	Files        map[string]File             // published files that exist
 	Revoked      map[string]store.Revocation // of Certificates, by entry name: revoked or on hold
 	Unrecorded   map[string]*ca.Certificate  // published files that begin with one of ours that the store lacks
+	Request      *OpenRequest                // the newest that waits for a ceremony, or nil
 }
 
 // SignedVariable is an update of a UEFI variable, parsed and as it was signed.
@@ -58,7 +60,12 @@ const (
 	SignVariable     StepKind = "sign variable"
 	PublishFile      StepKind = "publish"
 	StoreCertificate StepKind = "store certificate" // beside its key in a token
+	RequestCeremony  StepKind = "request ceremony"  // for all steps that wait for one
 )
+
+// WaitsCeremony is what a step waits for whose signer's key is used at ceremonies
+// only.
+const WaitsCeremony = "a ceremony"
 
 // Step is one thing to do. Steps of one kind are in an order that works.
 type Step struct {
@@ -67,11 +74,17 @@ type Step struct {
 	Variable  *Variable  // SignVariable
 	Published *Published // PublishFile
 	Reason    string     // why again, if it is not the first time
+
+	// Waits says what Apply can't take the step before: a ceremony, or what comes
+	// of one. "" if it can.
+	Waits string
 }
 
 // Name returns what the step is about: an entry, a variable, a file.
 func (s Step) Name() string {
 	switch {
+	case s.Kind == RequestCeremony:
+		return "offline keys"
 	case s.Entry != nil:
 		return s.Entry.Name
 	case s.Variable != nil:
@@ -101,9 +114,14 @@ func (s Step) Detail() string {
 		detail = "by " + s.Variable.Signer.Name
 	case PublishFile:
 		detail = string(s.Published.Form)
+	case RequestCeremony:
+		detail = "a file in " + requestsDir
 	}
 	if s.Reason != "" {
 		detail += " (" + s.Reason + ")"
+	}
+	if s.Waits != "" {
+		detail += ", waits for " + s.Waits
 	}
 	return detail
 }
@@ -113,14 +131,20 @@ type Demand struct {
 	PlatformKeys bool // make the UEFI part where the plan has it on request
 }
 
-// Steps compares the plan with what is, and returns what is to do, in order. It
-// is pure. It returns an error where no step can help: a lost key, or a change
-// that would need a new key.
+// Steps compares the plan with what is, and returns what is to do, in order;
+// then what waits. It is pure. It returns an error where no step can help: a lost
+// key, or a change that would need a new key.
 func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 	withBase := p.wantsUEFI(have, demand)
 	wanted := func(platform string) bool { return platform != "" || withBase }
 	var generate, issue, sign, publish []Step
-	pending := map[*Entry]bool{}
+	pending := map[*Entry]bool{} // new certificates that Apply makes
+	waiting := map[*Entry]bool{} // and those that wait
+	addIssue := func(e *Entry, reason string) {
+		s := Step{Kind: IssueCertificate, Entry: e, Reason: reason, Waits: have.waits(e, waiting)}
+		issue = append(issue, s)
+		pending[e], waiting[e] = s.Waits == "", s.Waits != ""
+	}
 	for _, e := range p.Entries {
 		if e.Kind == PlatformKey && !wanted(e.Platform) {
 			continue
@@ -129,7 +153,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 		if cert == nil {
 			key, hasKey := have.Keys[e.Name]
 			switch {
-			case e.TwinOf != nil:
+			case e.TwinOf != nil || e.AtCeremony:
 			case e.inToken():
 				step, err := have.tokenKeyStep(e)
 				if err != nil {
@@ -139,11 +163,10 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			case !hasKey:
 				generate = append(generate, Step{Kind: GenerateKey, Entry: e})
 			}
-			if hasKey && key.Type != (spki.KeyType{}) && key.Type != e.KeyType {
+			if hasKey && !e.AtCeremony && key.Type != (spki.KeyType{}) && key.Type != e.KeyType {
 				return nil, fmt.Errorf("%s: the key at %s is of type %v, but the plan wants %v: take that file away, or change the plan", e.key, e.Key, key.Type, e.KeyType)
 			}
-			issue = append(issue, Step{Kind: IssueCertificate, Entry: e})
-			pending[e] = true
+			addIssue(e, "")
 			continue
 		}
 		reason, err := e.drift(cert)
@@ -151,35 +174,39 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			return nil, err
 		}
 		if reason != "" {
-			issue = append(issue, Step{Kind: IssueCertificate, Entry: e, Reason: reason})
-			pending[e] = true
+			addIssue(e, reason)
 		}
 	}
 	// Whoever signs must have its key at hand, unless it is about to get one.
 	for _, s := range issue {
 		signer := s.Entry.Signer()
-		if have.lacksKey(signer) {
+		if s.Waits == "" && have.lacksKey(signer) {
 			return nil, have.missingKey(signer, "to issue the certificate of "+s.Entry.Name)
 		}
 	}
-	pendingVariables := map[*Variable]bool{}
+	pendingVariables, waitingVariables := map[*Variable]bool{}, map[*Variable]bool{}
 	if p.UEFI != nil {
 		for _, v := range p.UEFI.All() {
 			if !wanted(v.Platform) {
 				continue
 			}
-			reason, err := p.variableDrift(v, have, pending)
+			renewed := pending
+			if v.Signer.AtCeremony {
+				renewed = either(pending, waiting)
+			}
+			reason, err := p.variableDrift(v, have, renewed)
 			if err != nil {
 				return nil, err
 			}
 			if reason == "-" {
 				continue
 			}
-			if have.lacksKey(v.Signer) {
+			s := Step{Kind: SignVariable, Variable: v, Reason: reason, Waits: have.variableWaits(v, waiting)}
+			if s.Waits == "" && have.lacksKey(v.Signer) {
 				return nil, have.missingKey(v.Signer, "to sign the variable "+v.ID())
 			}
-			sign = append(sign, Step{Kind: SignVariable, Variable: v, Reason: reason})
-			pendingVariables[v] = true
+			sign = append(sign, s)
+			pendingVariables[v], waitingVariables[v] = s.Waits == "", s.Waits != ""
 		}
 	}
 	for i := range p.Published {
@@ -187,15 +214,27 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 		if f.UEFI() && !wanted(f.platform()) {
 			continue
 		}
-		reason, err := p.fileDrift(f, have, pending, pendingVariables)
-		if err != nil {
-			return nil, err
+		waits := have.fileWaits(f, waiting, waitingVariables)
+		if _, exists := have.Files[f.File]; exists && waits != "" {
+			return nil, notOurs(f, strings.TrimPrefix(waits, "the "))
+		}
+		reason := ""
+		if waits == "" {
+			var err error
+			if reason, err = p.fileDrift(f, have, pending, pendingVariables); err != nil {
+				return nil, err
+			}
 		}
 		if reason != "-" {
-			publish = append(publish, Step{Kind: PublishFile, Published: f, Reason: reason})
+			publish = append(publish, Step{Kind: PublishFile, Published: f, Reason: reason, Waits: waits})
 		}
 	}
-	return slices.Concat(generate, issue, sign, publish, p.certificateSteps(have, pending)), nil
+	all := slices.Concat(generate, issue, sign, publish, p.certificateSteps(have, pending))
+	now, later := Waiting(all)
+	if p.needsRequest(have, now, later) {
+		now = append(now, Step{Kind: RequestCeremony})
+	}
+	return append(now, later...), nil
 }
 
 // wantsUEFI reports whether the base set of the UEFI part should be there. Once
@@ -205,7 +244,7 @@ func (p *Plan) wantsUEFI(have Inventory, demand Demand) bool {
 		return false
 	}
 	for _, e := range p.Entries {
-		if e.Kind == PlatformKey && e.Platform == "" && have.Certificates[e.Name] != nil {
+		if e.Kind == PlatformKey && e.Platform == "" && (have.Certificates[e.Name] != nil || have.Request.asksFor(e)) {
 			return true
 		}
 	}
@@ -287,7 +326,7 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 	for _, e := range f.sources() {
 		// A file from before its first certificate is not ours to replace.
 		if pending[e] && have.Certificates[e.Name] == nil {
-			return "", fmt.Errorf("%s is there, but no certificate of %s is on record: it was made elsewhere, or %s was lost. Restore that, or take the file away", f.File, e.Name, StoreName)
+			return "", notOurs(f, "certificate of "+e.Name)
 		}
 		if pending[e] {
 			return "the certificate of " + e.Name + " is new", nil
@@ -310,6 +349,10 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 		return fmt.Sprintf("its mode is %04o", file.Mode.Perm()), nil
 	}
 	return "-", nil
+}
+
+func notOurs(f *Published, missing string) error {
+	return fmt.Errorf("%s is there, but no %s is on record: it was made elsewhere, or %s was lost. Restore that, or take the file away", f.File, missing, StoreName)
 }
 
 // sources lists the entries whose certificates are in the file.

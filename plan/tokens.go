@@ -107,7 +107,7 @@ func (p *Plan) certificateSteps(have Inventory, pending map[*Entry]bool) []Step 
 	var steps []Step
 	for _, e := range p.Entries {
 		s, ok := have.Tokens[e.Name]
-		if !ok || s.Err != nil || e.TwinOf != nil {
+		if !ok || s.Err != nil || e.TwinOf != nil || e.AtCeremony {
 			continue
 		}
 		cert := have.Certificates[e.Name]

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -44,11 +46,17 @@ second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
 				return err
 			}
 			a.notePCR7(signedVariables(steps, true)...)
-			if err := a.printSteps(steps, false); err != nil || len(steps) == 0 {
+			if err := a.printSteps(steps, false); err != nil {
 				return err
 			}
-			a.printf("%s: done in %s\n", dir, time.Since(start).Round(time.Millisecond))
-			return nil
+			now, later := plan.Waiting(steps)
+			if len(now) > 0 {
+				a.printf("%s: done in %s\n", dir, time.Since(start).Round(time.Millisecond))
+			}
+			if len(later) == 0 {
+				return nil
+			}
+			return a.tellRequest(cmd.Context(), dir, later)
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the steps and take none")
@@ -56,30 +64,54 @@ second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
 	return cmd
 }
 
+// tellRequest says how it goes on where steps wait for a ceremony.
+func (a *app) tellRequest(ctx context.Context, dir string, later []plan.Step) error {
+	asked := 0
+	for _, s := range later {
+		if s.Waits == plan.WaitsCeremony {
+			asked++
+		}
+	}
+	a.printf("%d steps wait for a ceremony, %d more for what it signs (see tmpki apply --dry-run)\n", asked, len(later)-asked)
+	p, err := plan.Open(ctx, dir)
+	if err != nil || p.Have.Request == nil {
+		return err
+	}
+	r := p.Have.Request
+	a.printf("next: take %s to the machine with the offline keys\n", filepath.Join(dir, filepath.FromSlash(r.File)))
+	a.printf("      there:  tmpki ceremony --pki DIR -o response.tmpki %s\n", r.FileName())
+	a.printf("      here:   tmpki apply --response response.tmpki %s\n", dir)
+	a.printf("      digest: %s\n", r.Digest().Short())
+	return nil
+}
+
 // stepJSON is a step for programs.
 type stepJSON struct {
 	Step   string `json:"step"`
 	Name   string `json:"name"`
 	Detail string `json:"detail"`
+	Waits  string `json:"waits_for,omitempty"`
 }
 
 func (a *app) printSteps(steps []plan.Step, dryRun bool) error {
 	if a.json {
 		list := []stepJSON{}
 		for _, s := range steps {
-			list = append(list, stepJSON{string(s.Kind), s.Name(), s.Detail()})
+			list = append(list, stepJSON{string(s.Kind), s.Name(), s.Detail(), s.Waits})
 		}
 		return a.printJSON(map[string]any{"dry_run": dryRun, "steps": list})
 	}
-	if len(steps) == 0 {
+	if now, _ := plan.Waiting(steps); len(now) == 0 {
 		a.printf("nothing to do\n")
-		return nil
 	}
 	if a.quiet {
 		return nil
 	}
 	w := tabwriter.NewWriter(a.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	for _, s := range steps {
+		if !dryRun && s.Waits != "" {
+			continue // tellRequest counts them
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Kind, s.Name(), s.Detail())
 	}
 	return w.Flush()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tmpki/ca"
+	"tmpki/ceremony"
 	"tmpki/plan"
 	"tmpki/store"
 )
@@ -116,9 +117,23 @@ func logDetail(e store.Entry) string {
 			text += " to " + base
 		}
 		return fmt.Sprintf("%s, partition %s, %s revoked, until %s", text, e.Detail["partition"], e.Detail["entries"], e.Detail["next_update"])
+	case store.KindObject:
+		return objectDetail(e)
 	case store.KindSetting:
 		return ca.Printable(e.Detail["value"])
 	default:
-		return fmt.Sprintf("%s by %s, SHA-256 %s", e.Detail["kind"], e.Detail["signer"], e.SHA256)
+		return "SHA-256 " + e.SHA256
 	}
+}
+
+// objectDetail is logDetail for a version of an object.
+func objectDetail(e store.Entry) string {
+	if number, ok := e.Detail["number"]; ok { // a bundle of a ceremony
+		var digest ceremony.Digest
+		if b, err := hex.DecodeString(e.Detail["digest"]); err == nil && len(b) == len(digest) {
+			digest = ceremony.Digest(b)
+		}
+		return fmt.Sprintf("%s %s, digest %s", e.Detail["kind"], number, digest.Short())
+	}
+	return fmt.Sprintf("%s by %s, SHA-256 %s", e.Detail["kind"], e.Detail["signer"], e.SHA256)
 }

@@ -173,9 +173,10 @@ func (a *app) printJSON(v any) error {
 // options are what applying needs from the outside.
 func (a *app) options(out io.Writer) plan.Options {
 	return plan.Options{
-		Actor: actor(),
-		Now:   time.Now,
-		Warn:  a.warn,
+		Actor:   actor(),
+		Program: version,
+		Now:     time.Now,
+		Warn:    a.warn,
 		Waiting: func() {
 			if !a.quiet {
 				fmt.Fprintln(out, "tmpki: another process works on this directory: waiting")

@@ -37,6 +37,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Values["t"] = env.T()
 			// A place outside of the script's directory, for what state printed.
+			plans, err := filepath.Abs("../../plan/testdata")
+			if err != nil {
+				return err
+			}
+			env.Setenv("PLANS", plans)
 			env.Setenv("BEFORE", filepath.Join(t.TempDir(), "before"))
 			env.Setenv("HSM", filepath.Join(t.TempDir(), "hsm"))
 			env.Setenv("PIN", keytest.PIN)

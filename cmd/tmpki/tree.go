@@ -273,6 +273,9 @@ func nodeNotes(n *plan.Node) []string {
 	if len(n.Signs) > 0 {
 		notes = append(notes, "signs "+strings.Join(n.Signs, ", "))
 	}
+	if n.Waits != "" {
+		notes = append(notes, "waits for "+n.Waits)
+	}
 	for _, twin := range n.Anchors {
 		notes = append(notes, "anchor: "+twin.Name)
 	}

@@ -30,6 +30,7 @@ type nodeFacts struct {
 	KeyState string      `json:"key_state"`
 	Custody  string      `json:"custody"`
 	State    string      `json:"state"`
+	Waits    string      `json:"waits_for,omitempty"`
 	NotAfter *time.Time  `json:"not_after,omitempty"` // none: not made yet
 	Signs    []string    `json:"signs"`
 	TwinOf   string      `json:"twin_of,omitempty"`
@@ -80,6 +81,7 @@ func newNodeFacts(nodes []*plan.Node) []nodeFacts {
 			KeyState: string(n.KeyState),
 			Custody:  string(n.Custody),
 			State:    string(n.State),
+			Waits:    n.Waits,
 			Signs:    append([]string{}, n.Signs...),
 			Children: newNodeFacts(n.Children),
 		}

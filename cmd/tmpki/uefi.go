@@ -387,7 +387,8 @@ tmpki: note: bind it anew after the first boot.
 // were there before.
 func signedVariables(steps []plan.Step, all bool) []string {
 	var list []string
-	for _, s := range steps {
+	now, _ := plan.Waiting(steps)
+	for _, s := range now {
 		if s.Kind == plan.SignVariable && (all || s.Reason != "") {
 			list = append(list, s.Name())
 		}
