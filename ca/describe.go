@@ -380,3 +380,23 @@ func issuerOf(c *Certificate, certs, path []*Certificate) *Certificate {
 	}
 	return nil
 }
+
+// Describe says in one line what certificates of the profile are like, but for
+// names, keys and dates.
+func (p *Profile) Describe() string {
+	var parts []string
+	for _, x := range p.fixed {
+		d := DescribeExtension(pkix.Extension{Id: x.oid, Critical: x.critical, Value: x.value})
+		switch {
+		case d.Err != nil || d.Values == nil:
+			parts = append(parts, fmt.Sprintf("extension %s: %x", d.OID, x.value))
+		case d.Name == "basic_constraints":
+			parts = append(parts, d.Values...)
+		case len(d.Values) == 0:
+			parts = append(parts, d.Name)
+		default:
+			parts = append(parts, d.Name+" "+strings.Join(d.Values, ", "))
+		}
+	}
+	return strings.Join(parts, "; ")
+}

@@ -66,6 +66,9 @@ func TestStepsCeremony(t *testing.T) {
 		for _, name := range entries {
 			q.Certificates = append(q.Certificates, ceremony.CertificateItem{Entry: name})
 		}
+		if err := q.Sign("guest", signer(p.Entry("guest")), p.Entry("guest").Algorithm); err != nil {
+			t.Fatal(err)
+		}
 		i.Request = &OpenRequest{Request: q, Here: true}
 	}
 	lacks := func(i *Inventory, names ...string) {

@@ -90,7 +90,9 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 	}
 	// 2. What apply would do.
 	steps, err := r.Plan.Steps(r.Have, Demand{})
-	if err != nil {
+	if errors.Is(err, ErrOffline) {
+		out.add(Note, "pki", "the directory of the offline keys: only what a ceremony has made here is checked")
+	} else if err != nil {
 		out.add(Bad, "pki", "%v", err)
 	}
 	renewed := map[*Entry]bool{}
@@ -128,6 +130,9 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 		}
 		out.certificate(r, e, c, now)
 		out.revoked(r, e)
+		if r.Have.Offline && !e.AtCeremony {
+			continue // its key is on the other machine
+		}
 		if e.TwinOf == nil && !broken[e.Name] && !out.key(r, e, c) {
 			locked = append(locked, e.Name)
 		}
@@ -250,7 +255,7 @@ func (f *findings) key(r *PKI, e *Entry, c *ca.Certificate) bool {
 		}
 		return true
 	}
-	if e.Custody != Online {
+	if e.Custody != Online && !r.Have.Offline {
 		f.add(Warn, e.Name, "its custody is %s, but its key is here: take %s to its place", e.Custody, e.Key.FilePath(r.Dir))
 	}
 	if key.Mode.Perm()&0o077 != 0 {

@@ -157,6 +157,11 @@ func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) err
 		if have.Request, err = readOpenRequest(ctx, db); err != nil {
 			return err
 		}
+		use, err := db.Setting(ctx, useSetting)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		have.Offline = use == ceremonyUse
 	}
 	if p.UEFI == nil {
 		return nil

@@ -39,15 +39,21 @@ func Open(ctx context.Context, dir string) (*PKI, error) {
 // look is Open that goes on where something in the directory is damaged. Without
 // a good plan it can't, and that is an error.
 func look(ctx context.Context, dir string) (*PKI, []fault, error) {
-	p := &PKI{Dir: dir, ring: newKeyring(dir)}
 	path := filepath.Join(dir, FileName)
 	f, err := readFile(path, maxFile)
 	if err != nil {
 		return nil, nil, err
 	}
-	if p.Plan, err = Load(path, f.Content); err != nil {
+	is, err := Load(path, f.Content)
+	if err != nil {
 		return nil, nil, err
 	}
+	return lookWith(ctx, dir, is)
+}
+
+// lookWith is look with a plan that need not be the one in the directory.
+func lookWith(ctx context.Context, dir string, is *Plan) (*PKI, []fault, error) {
+	p := &PKI{Dir: dir, Plan: is, ring: newKeyring(dir)}
 	if err := p.checkPlaces(); err != nil {
 		return nil, nil, err
 	}

@@ -22,9 +22,9 @@ const (
 	requestObject  = "ceremony/request"  // its versions are the requests, in the order of their numbers
 	responseObject = "ceremony/response" // its versions are the responses that were taken, or given
 
-	pkiSetting    = "pki.id"       // 128 random bits, hexadecimal
-	officeSetting = "ceremony.use" // ceremonyUse in the store of the offline machine
-	ceremonyUse   = "offline"
+	pkiSetting  = "pki.id"       // 128 random bits, hexadecimal
+	useSetting  = "ceremony.use" // ceremonyUse in the store of the offline machine
+	ceremonyUse = "offline"
 
 	requestDetail = "request" // digest of the request, of a response
 	digestDetail  = "digest"  // of the bundle's first two lines
@@ -212,7 +212,7 @@ func (r *run) certificateItem(e *Entry) (ceremony.CertificateItem, error) {
 // signRequest signs a request with a key that the other machine has certified
 // before, if there is one, so that it knows where the request comes from.
 func (r *run) signRequest(q *ceremony.Request) error {
-	e := r.requestSigner()
+	e := r.Plan.requestSigner(r.Have)
 	if e == nil {
 		return nil
 	}
@@ -225,9 +225,9 @@ func (r *run) signRequest(q *ceremony.Request) error {
 
 // requestSigner returns the first entry whose key is here and certified by one of
 // a ceremony, or nil.
-func (r *run) requestSigner() *Entry {
-	for _, e := range r.Plan.Entries {
-		if _, here := r.Have.Keys[e.Name]; here && isRequestSigner(e) && r.Have.Certificates[e.Name] != nil {
+func (p *Plan) requestSigner(have Inventory) *Entry {
+	for _, e := range p.Entries {
+		if _, here := have.Keys[e.Name]; here && isRequestSigner(e) && have.Certificates[e.Name] != nil {
 			return e
 		}
 	}

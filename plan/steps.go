@@ -30,6 +30,7 @@ type Inventory struct {
 	Revoked      map[string]store.Revocation // of Certificates, by entry name: revoked or on hold
 	Unrecorded   map[string]*ca.Certificate  // published files that begin with one of ours that the store lacks
 	Request      *OpenRequest                // the newest that waits for a ceremony, or nil
+	Offline      bool                        // this is the machine of the ceremonies
 }
 
 // SignedVariable is an update of a UEFI variable, parsed and as it was signed.
@@ -135,6 +136,9 @@ type Demand struct {
 // then what waits. It is pure. It returns an error where no step can help: a lost
 // key, or a change that would need a new key.
 func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
+	if have.Offline {
+		return nil, ErrOffline
+	}
 	withBase := p.wantsUEFI(have, demand)
 	wanted := func(platform string) bool { return platform != "" || withBase }
 	var generate, issue, sign, publish []Step

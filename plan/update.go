@@ -157,22 +157,27 @@ func (u update) sign(ctx context.Context, db *store.DB) (SignedVariable, error) 
 	if err != nil {
 		return SignedVariable{}, fmt.Errorf("variable %s as signed: %w", id, err)
 	}
-	detail := map[string]string{"signer": u.by.Name, "time": u.time.Format(time.RFC3339)}
-	if u.mode != Planned {
-		detail[updateDetail] = string(u.mode)
-	}
-	err = db.PutObject(ctx, store.Object{
-		Name:    variablePrefix + id,
-		Kind:    "efi-variable",
-		Actor:   u.actor,
-		Serial:  u.certificate.SerialNumber.Bytes(),
-		Content: raw,
-		Detail:  detail,
-	})
+	err = db.PutObject(ctx, variableObject(u.variable, u.mode, raw, u.time, u.by, u.certificate, u.actor))
 	if err != nil {
 		return SignedVariable{}, fmt.Errorf("recording the variable %s: %w", id, err)
 	}
 	return SignedVariable{auth, raw}, nil
+}
+
+// variableObject is an update as the store keeps it.
+func variableObject(v *Variable, mode UpdateMode, raw []byte, at time.Time, by *Entry, certificate *ca.Certificate, actor string) store.Object {
+	detail := map[string]string{"signer": by.Name, "time": at.Format(time.RFC3339)}
+	if mode != Planned {
+		detail[updateDetail] = string(mode)
+	}
+	return store.Object{
+		Name:    variablePrefix + v.ID(),
+		Kind:    "efi-variable",
+		Actor:   actor,
+		Serial:  certificate.SerialNumber.Bytes(),
+		Content: raw,
+		Detail:  detail,
+	}
 }
 
 // nextTime returns the time for the next update of a variable, later than that

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 
 	"tmpki/ceremony"
 )
+
+// ErrOffline says that a PKI directory is the one of the offline machine, in which
+// ceremonies do all there is to do.
+var ErrOffline = errors.New("this directory holds the offline keys: what they sign is signed in a ceremony, after a request of the machine that is used every day")
 
 // Waiting parts steps into those that Apply can take now and those that wait.
 func Waiting(steps []Step) (now, later []Step) {
@@ -109,7 +114,7 @@ func (r *OpenRequest) hasVendor(file string, is VendorFile) bool {
 }
 
 // needsRequest reports whether steps wait for a ceremony that nobody was asked for
-// yet. A key that is about to be made needs a new request: an older one asks for
+// yet. One from before a key was certified that can sign it is refused by now. A key that is about to be made needs a new request: an older one asks for
 // another key's certificate.
 func (p *Plan) needsRequest(have Inventory, now, later []Step) bool {
 	open := have.Request
@@ -117,7 +122,7 @@ func (p *Plan) needsRequest(have Inventory, now, later []Step) bool {
 		if s.Waits != WaitsCeremony {
 			continue
 		}
-		if open == nil || !open.Here || p.SHA256 != sha256.Sum256([]byte(open.Plan)) {
+		if open == nil || !open.Here || len(open.Signatures()) == 0 && p.requestSigner(have) != nil || p.SHA256 != sha256.Sum256([]byte(open.Plan)) {
 			return true
 		}
 		switch s.Kind {

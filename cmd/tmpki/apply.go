@@ -15,12 +15,20 @@ import (
 
 func (a *app) applyCmd() *cobra.Command {
 	var dryRun, platformKeys bool
+	var response, digest string
 	cmd := &cobra.Command{
-		Use:   "apply [--dry-run] [DIR]",
+		Use:   "apply [--dry-run] [--response FILE] [DIR]",
 		Short: "Make the PKI what its pki.yaml says",
 		Long: `apply compares pki.yaml with what is there and takes the steps between: it
 generates keys, issues certificates, signs UEFI variables and publishes files. A
-second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
+second apply has nothing to do. Whatever interrupts it, the next one goes on.
+
+Where the plan has a section ceremony, apply writes what offline keys have to
+sign into a file in DIR/requests. What the ceremony has signed comes back with
+--response. The first response brings the roots: compare its digest with the one
+that the ceremony has shown, or give that with --digest.`,
+		Example: `  tmpki apply --dry-run pki
+  tmpki apply --response response.tmpki pki`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			dir, err := a.existing(args)
@@ -28,6 +36,12 @@ second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
 				return err
 			}
 			demand := plan.Demand{PlatformKeys: platformKeys}
+			if digest != "" && response == "" {
+				return usagef("--digest is that of a response: name it with --response")
+			}
+			if dryRun && response != "" {
+				return usagef("--dry-run and --response exclude each other")
+			}
 			if dryRun {
 				_, steps, err := plan.Preview(cmd.Context(), dir, demand)
 				if err != nil {
@@ -38,6 +52,11 @@ second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
 			start := time.Now()
 			o := a.options(os.Stderr)
 			o.Demand = demand
+			if response != "" {
+				if err := a.takeResponse(cmd.Context(), dir, response, digest, o); err != nil {
+					return err
+				}
+			}
 			p := a.newProgress()
 			o.Progress = p.step
 			steps, err := plan.Apply(cmd.Context(), dir, o)
@@ -60,6 +79,8 @@ second apply has nothing to do. Whatever interrupts it, the next one goes on.`,
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the steps and take none")
+	cmd.Flags().StringVar(&response, "response", "", "take what a ceremony has signed from this `FILE`")
+	cmd.Flags().StringVar(&digest, "digest", "", "the `DIGEST` of the response, as the ceremony has shown it")
 	cmd.Flags().BoolVar(&platformKeys, "platform-keys", false, "make the UEFI part, where the plan has it on request")
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tmpki/ceremony"
 	"tmpki/keys"
 	"tmpki/plan"
 )
@@ -113,6 +114,14 @@ func (a *app) hint(err error) string {
 		return fmt.Sprintf("%q tells how to call it", "tmpki help")
 	case errors.Is(err, keys.ErrPassphraseNeeded), errors.Is(err, keys.ErrPassphraseWrong):
 		return "pki.yaml names where the passphrase comes from, under keys, hierarchies or the entry: passphrase"
+	case errors.As(err, new(*plan.UnconfirmedError)):
+		return "compare it with the one that the ceremony has shown, and give that with --digest"
+	case errors.Is(err, plan.ErrOffline):
+		return "\"tmpki ceremony\" signs what a request asks for; \"tmpki check\" and \"tmpki log\" look at what is here"
+	case errors.Is(err, ceremony.ErrAltered):
+		return "carry the file over once more, and compare the digests at both ends"
+	case errors.Is(err, plan.ErrNotSigned), errors.Is(err, plan.ErrNotAsked):
+		return "don't use it; find out who has made it"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "make room and run the same command again"
 	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):

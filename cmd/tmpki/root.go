@@ -60,6 +60,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 	a.cmd.AddCommand(
 		a.initCmd(),
 		a.applyCmd(),
+		a.ceremonyCmd(),
 		a.generateCmd(),
 		a.checkCmd(),
 		a.keyCmd(),
