@@ -90,7 +90,7 @@ func (p *PKI) OpenStoreReadOnly(ctx context.Context) (*store.DB, error) {
 
 // ReadStore opens the store of a PKI directory for reading, whatever state its plan
 // is in. If there is none, the error is fs.ErrNotExist. If a process was killed in a
-// transaction, its journal is in the way: then opening for writing rolls that back
+// transaction, its journal or log is in the way: then opening for writing takes that in
 // first.
 func ReadStore(ctx context.Context, dir string) (*store.DB, error) {
 	path := StorePath(dir)
@@ -98,7 +98,9 @@ func ReadStore(ctx context.Context, dir string) (*store.DB, error) {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return db, err
 	}
-	if _, stat := os.Lstat(path + "-journal"); stat != nil {
+	_, journal := os.Lstat(path + "-journal")
+	_, log := os.Lstat(path + "-wal")
+	if journal != nil && log != nil {
 		return nil, err
 	}
 	rw, err := store.Open(ctx, path)

@@ -108,7 +108,7 @@ func (db *DB) Complete(ctx context.Context, done ...Completed) error {
 			return fmt.Errorf("recording certificate %x: DER of %d octets, want 1 to %d", c.Serial, len(c.DER), maxDER)
 		}
 	}
-	err := db.write(ctx, func(tx *writing) error { return tx.complete(ctx, done) })
+	err := db.write(ctx, func(ctx context.Context, tx *writing) error { return tx.complete(ctx, done) })
 	if err != nil {
 		return fmt.Errorf("recording certificates: %w", err)
 	}
@@ -124,13 +124,13 @@ func (tx *writing) complete(ctx context.Context, done []Completed) error {
 		}
 		wanted[string(c.Serial)] = true
 	}
-	batches, err := openBatches(ctx, tx)
+	batches, err := tx.batches(ctx)
 	if err != nil {
 		return err
 	}
 	intents := find(batches, wanted)
 	settled := map[int64]int64{}
-	rows := make([]certificate, len(done))
+	rows := make([]row, len(done))
 	for i, c := range done {
 		m, ok := intents[string(c.Serial)]
 		if ok && m.batch.open < int64(len(m.batch.members)) {
@@ -144,7 +144,7 @@ func (tx *writing) complete(ctx context.Context, done []Completed) error {
 			return tx.notPending(ctx, c.Serial)
 		}
 		settled[m.batch.id]++
-		rows[i] = certificate{m.member, c.DER}
+		rows[i] = row{member: m.member, der: c.DER}
 	}
 	// 2. Append to the ledger, and put the rows in.
 	if err := tx.insert(ctx, KindIssue, rows, nil); err != nil {
@@ -178,15 +178,17 @@ func (tx *writing) notPending(ctx context.Context, serial []byte) error {
 	return fmt.Errorf("intent for serial %x: %w", serial, ErrNotFound)
 }
 
-// certificate is a row to be.
-type certificate struct {
+// row is a certificate to be.
+type row struct {
 	member
-	der []byte
+	der    []byte
+	entry  int64 // its ledger entry
+	issued int64
 }
 
 // insert puts certificates in, with their ledger entries. details is nil, or has
 // the Detail of each entry.
-func (tx *writing) insert(ctx context.Context, kind Kind, rows []certificate, details []map[string]string) error {
+func (tx *writing) insert(ctx context.Context, kind Kind, rows []row, details []map[string]string) error {
 	classes, actors := map[int64]class{}, map[int64]string{}
 	for c, id := range tx.classes {
 		classes[id] = c
@@ -212,24 +214,10 @@ func (tx *writing) insert(ctx context.Context, kind Kind, rows []certificate, de
 	if err != nil {
 		return err
 	}
-	for i, r := range rows {
-		if err := tx.insertRow(ctx, r, first+int64(i), tx.now.Unix()); err != nil {
-			return fmt.Errorf("serial %x: %w", r.serial, err)
-		}
+	for i := range rows {
+		rows[i].entry, rows[i].issued = first+int64(i), tx.now.Unix()
 	}
-	return nil
-}
-
-// insertRow puts one row in.
-func (tx *writing) insertRow(ctx context.Context, r certificate, entry, issued int64) error {
-	insert, err := tx.prepared(ctx, `INSERT INTO certificate (entry, serial, class, state, name, actor, issued,
-		not_before, not_after, key, subject_key_id, key_uri, der) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`)
-	if err != nil {
-		return err
-	}
-	_, err = insert.ExecContext(ctx, entry, r.serial, r.class, int64(Issued), r.name, r.actor, issued,
-		r.notBefore, r.notAfter, keyColumn(r.subjectKeyID), r.subjectKeyID, r.keyURI, r.der)
-	return err
+	return tx.backend.insert(ctx, tx, rows)
 }
 
 // origin returns the class and the actor of a member, and remembers them.

@@ -40,7 +40,7 @@ func (db *DB) Claim(ctx context.Context, claims ...Claim) error {
 			return fmt.Errorf("recording the intent for %q: %w", c.Name, err)
 		}
 	}
-	err := db.write(ctx, func(tx *writing) error {
+	err := db.write(ctx, func(ctx context.Context, tx *writing) error {
 		taken, err := tx.others(ctx, claims)
 		if err != nil {
 			return err
@@ -115,7 +115,7 @@ func (tx *writing) others(ctx context.Context, claims []Claim) (map[int][]Record
 		}
 	}
 	// 2. Open intents.
-	batches, err := openBatches(ctx, tx)
+	batches, err := tx.batches(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -39,6 +39,15 @@ func child(role string, args []string) {
 				}
 				fmt.Println(n)
 			}
+		case "bulk":
+			return db.Bulk(ctx, func() error {
+				for n := first; ; n += 3 {
+					if err := issueBatch(ctx, db, n, 3); err != nil {
+						return err
+					}
+					fmt.Println(n)
+				}
+			})
 		case "crowd":
 			return crowd(ctx, db, first)
 		default:
@@ -96,7 +105,7 @@ func TestKilled(t *testing.T) {
 	// takes more of them until one issues a certificate.
 	for round := uint64(0); round < 15 || len(durable) == 0 && round < 60; round++ {
 		var stdout, stderr bytes.Buffer
-		cmd := command("forever", path, strconv.FormatUint(round<<32, 10))
+		cmd := command([]string{"forever", "bulk"}[round%2], path, strconv.FormatUint(round<<32, 10))
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		must(t, cmd.Start())
 		time.Sleep(time.Duration(uint64(rand.IntN(20))+round*8) * time.Millisecond)
@@ -161,7 +170,7 @@ func TestGoroutinesAndProcesses(t *testing.T) {
 
 func TestOneSerialForMany(t *testing.T) {
 	db := newDB(t)
-	second := reopen(t, db.path)
+	second := reopen(t, db.name)
 	errs := make([]error, 16)
 	var wg sync.WaitGroup
 	for i := range errs {
@@ -186,7 +195,7 @@ func TestOneSerialForMany(t *testing.T) {
 // A writer waits for its turn no longer than its context lasts.
 func TestWaitEndsWithContext(t *testing.T) {
 	db := newDB(t)
-	second := reopen(t, db.path)
+	second := reopen(t, db.name)
 	tx, err := db.sql.BeginTx(t.Context(), nil)
 	must(t, err)
 	defer tx.Rollback()

@@ -41,7 +41,7 @@ var ErrStaleCRL = errors.New("the CRL number was given meanwhile")
 func (db *DB) RecordCRL(ctx context.Context, c CRL) error {
 	entry, err := c.entry()
 	if err == nil {
-		err = db.write(ctx, func(tx *writing) error {
+		err = db.write(ctx, func(ctx context.Context, tx *writing) error {
 			for _, delta := range []bool{false, true} {
 				latest, err := latestCRL(ctx, tx, c.Issuer, c.IssuerKeyID, c.Partition, delta)
 				if errors.Is(err, ErrNotFound) {
@@ -75,8 +75,15 @@ func (db *DB) RecordCRL(ctx context.Context, c CRL) error {
 // error that is ErrNotFound.
 func (db *DB) LatestCRL(ctx context.Context, issuer string, issuerKeyID []byte, partition int, delta bool) (c CRL, err error) {
 	err = db.read(ctx, func(tx *sql.Tx) error {
-		c, err = latestCRL(ctx, tx, issuer, issuerKeyID, partition, delta)
-		return err
+		if c, err = latestCRL(ctx, tx, issuer, issuerKeyID, partition, delta); err != nil {
+			return err
+		}
+		entry, err := entryAt(ctx, tx, c.Entry)
+		if err != nil {
+			return fmt.Errorf("ledger entry %d: %w", c.Entry, err)
+		}
+		c.Actor = entry.Actor
+		return nil
 	})
 	if err != nil {
 		return CRL{}, fmt.Errorf("latest CRL of %q: %w", issuer, err)
@@ -84,6 +91,7 @@ func (db *DB) LatestCRL(ctx context.Context, issuer string, issuerKeyID []byte, 
 	return c, nil
 }
 
+// latestCRL is LatestCRL without the actor, who stands in the ledger only.
 func latestCRL(ctx context.Context, q querier, issuer string, issuerKeyID []byte, partition int, delta bool) (CRL, error) {
 	c := CRL{Issuer: issuer, IssuerKeyID: orNil(issuerKeyID), Partition: partition, Delta: delta}
 	var number, base, thisUpdate, nextUpdate int64
@@ -102,11 +110,6 @@ func latestCRL(ctx context.Context, q querier, issuer string, issuerKeyID []byte
 		return CRL{}, fmt.Errorf("row of ledger entry %d is damaged", c.Entry)
 	}
 	c.Number, c.Base, c.ThisUpdate, c.NextUpdate, c.SHA256 = uint64(number), uint64(base), utc(thisUpdate), utc(nextUpdate), [32]byte(sum)
-	entry, err := entryAt(ctx, q, c.Entry)
-	if err != nil {
-		return CRL{}, fmt.Errorf("ledger entry %d: %w", c.Entry, err)
-	}
-	c.Actor = entry.Actor
 	return c, nil
 }
 

@@ -26,7 +26,7 @@ func (db *DB) RecordEvent(ctx context.Context, events ...Event) error {
 		}
 		entries[i] = entry
 	}
-	err := db.write(ctx, func(tx *writing) error {
+	err := db.write(ctx, func(ctx context.Context, tx *writing) error {
 		_, err := tx.append(ctx, entries...)
 		return err
 	})

@@ -26,8 +26,8 @@ func (db *DB) Import(ctx context.Context, list ...Imported) error {
 			return fmt.Errorf("importing %q: %w", c.Name, err)
 		}
 	}
-	err := db.write(ctx, func(tx *writing) error {
-		rows := make([]certificate, len(list))
+	err := db.write(ctx, func(ctx context.Context, tx *writing) error {
+		rows := make([]row, len(list))
 		details := make([]map[string]string, len(list))
 		fresh := map[[2]string]bool{}
 		for i, c := range list {
@@ -44,7 +44,7 @@ func (db *DB) Import(ctx context.Context, list ...Imported) error {
 			if err != nil {
 				return err
 			}
-			rows[i], details[i] = certificate{m, c.DER}, c.Detail
+			rows[i], details[i] = row{member: m, der: c.DER}, c.Detail
 		}
 		return tx.insert(ctx, KindImport, rows, details)
 	})

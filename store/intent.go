@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 )
@@ -25,7 +26,7 @@ func (db *DB) Intend(ctx context.Context, recs ...Record) error {
 			return fmt.Errorf("recording the intent for %q: %w", r.Name, err)
 		}
 	}
-	err := db.write(ctx, func(tx *writing) error { return tx.intend(ctx, recs) })
+	err := db.write(ctx, func(ctx context.Context, tx *writing) error { return tx.intend(ctx, recs) })
 	if err != nil {
 		return fmt.Errorf("recording intents: %w", err)
 	}
@@ -50,7 +51,7 @@ func (tx *writing) intend(ctx context.Context, recs []Record) error {
 	if taken != nil {
 		return &DuplicateSerialError{Serial: taken}
 	}
-	batches, err := openBatches(ctx, tx)
+	batches, err := tx.batches(ctx)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,20 @@ func (tx *writing) intend(ctx context.Context, recs []Record) error {
 
 func (tx *writing) insertBatch(ctx context.Context, id, time int64, members []member) error {
 	_, err := tx.ExecContext(ctx, "INSERT INTO intent (id, time, open, members) VALUES ($1, $2, $3, $4)", id, time, len(members), marshalMembers(members))
+	if err == nil && tx.haveBatch {
+		tx.intents = append(tx.intents, batch{id, time, int64(len(members)), members})
+	}
 	return err
+}
+
+// batches returns the open batches, which are read once in a transaction.
+func (tx *writing) batches(ctx context.Context) ([]batch, error) {
+	if tx.haveBatch {
+		return tx.intents, nil
+	}
+	batches, err := openBatches(ctx, tx)
+	tx.intents, tx.haveBatch = batches, err == nil
+	return batches, err
 }
 
 // taken returns one of the serials that a certificate or a revoked intent has, or
@@ -201,6 +215,12 @@ func (m member) settled(ctx context.Context, q querier) (bool, error) {
 
 // settle counts n members of a batch as settled; with the last the row goes.
 func (tx *writing) settle(ctx context.Context, id, n int64) error {
+	tx.intents = slices.DeleteFunc(tx.intents, func(b batch) bool { return b.id == id && b.open == n })
+	for i := range tx.intents {
+		if tx.intents[i].id == id {
+			tx.intents[i].open -= n
+		}
+	}
 	if _, err := tx.ExecContext(ctx, "UPDATE intent SET open = open - $1 WHERE id = $2", n, id); err != nil {
 		return err
 	}
@@ -330,7 +350,7 @@ func find(batches []batch, wanted map[string]bool) map[string]intended {
 	for i := len(batches) - 1; i >= 0 && len(wanted) > 0; i-- {
 		for _, m := range batches[i].members {
 			if wanted[string(m.serial)] {
-				found[string(m.serial)] = intended{m, &batches[i]}
+				found[string(m.serial)] = intended{m, batches[i]}
 				delete(wanted, string(m.serial))
 			}
 		}
@@ -341,7 +361,7 @@ func find(batches []batch, wanted map[string]bool) map[string]intended {
 // intended is a member with its batch.
 type intended struct {
 	member
-	batch *batch
+	batch batch
 }
 
 // bySerial returns the intent with the serial, as a record.

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -201,13 +203,18 @@ func prove[P any](ctx context.Context, db *DB, size int64, do func(tlog.HashRead
 }
 
 // append gives the entries their seq and the time of the transaction, and writes
-// them and their part of the tree. It returns the seq of the first.
+// them and their part of the tree, at the latest when the transaction commits. It
+// returns the seq of the first.
 func (tx *writing) append(ctx context.Context, entries ...Entry) (int64, error) {
-	first, err := ledgerSize(ctx, tx)
-	if err != nil {
-		return 0, err
+	if tx.ledger == nil {
+		size, err := ledgerSize(ctx, tx)
+		if err != nil {
+			return 0, err
+		}
+		tx.ledger = &packer{tree: tree{size: size, stored: nodes(ctx, tx)}}
 	}
-	p := packer{tree: tree{size: first, stored: nodes(ctx, tx)}}
+	p := tx.ledger
+	first := p.tree.size
 	for _, entry := range entries {
 		entry.Seq, entry.Time = p.tree.size, tx.now
 		data, err := entry.Marshal()
@@ -223,7 +230,7 @@ func (tx *writing) append(ctx context.Context, entries ...Entry) (int64, error) 
 			}
 		}
 	}
-	return first, p.write(ctx, tx)
+	return first, nil
 }
 
 // packer makes rows of the ledger.
@@ -238,6 +245,14 @@ func (p *packer) add(entry []byte) error {
 	p.bundle = append(p.bundle, entry...)
 	p.count++
 	return p.tree.add(entry)
+}
+
+// clone returns a packer that goes on from the same place.
+func (p *packer) clone() *packer {
+	c := *p
+	c.bundle = slices.Clone(p.bundle)
+	c.tree.edge, c.tree.fresh = maps.Clone(p.tree.edge), slices.Clone(p.tree.fresh)
+	return &c
 }
 
 func (p *packer) full() bool { return p.count == rowEntries || len(p.bundle) >= rowOctets }

@@ -14,7 +14,7 @@ import (
 // upgrade migrates a store of version 1 that is open for writing, unless another
 // process has done it.
 func (db *DB) upgrade(ctx context.Context) error {
-	return db.write(ctx, func(tx *writing) error {
+	return db.write(ctx, func(ctx context.Context, tx *writing) error {
 		version, err := schemaOf(ctx, tx)
 		if err != nil || version == schemaVersion {
 			return err
@@ -36,7 +36,7 @@ func (db *DB) copyInMemory(ctx context.Context) (*DB, error) {
 	}
 	mem.SetMaxOpenConns(1) // another one would have a memory of its own
 	mem.SetMaxIdleConns(1)
-	out := &DB{Now: db.Now, path: db.path, sql: mem}
+	out := &DB{name: db.name, sql: mem, backend: file{path: db.name}}
 	if err := deserialize(ctx, mem, image); err != nil {
 		mem.Close()
 		return nil, err
@@ -214,7 +214,7 @@ func (tx *writing) migrateCertificates(ctx context.Context) error {
 				intents[r.Intended.Unix()] = append(intents[r.Intended.Unix()], m)
 				continue
 			}
-			if err := tx.insertRow(ctx, certificate{m, r.DER}, r.Entry, r.Issued.Unix()); err != nil {
+			if err := (file{}).insert(ctx, tx, []row{{m, r.DER, r.Entry, r.Issued.Unix()}}); err != nil {
 				return err
 			}
 		}

@@ -36,7 +36,7 @@ func (db *DB) PutObject(ctx context.Context, o Object) error {
 	if err != nil {
 		return fmt.Errorf("recording object %q: %w", o.Name, err)
 	}
-	err = db.write(ctx, func(tx *writing) error {
+	err = db.write(ctx, func(ctx context.Context, tx *writing) error {
 		seq, err := tx.append(ctx, entry)
 		if err != nil {
 			return err

@@ -120,7 +120,7 @@ func (db *DB) Revoke(ctx context.Context, list ...Revocation) error {
 			return fmt.Errorf("revoking serial %x: %w", r.Serial, err)
 		}
 	}
-	return db.write(ctx, func(tx *writing) error {
+	return db.write(ctx, func(ctx context.Context, tx *writing) error {
 		for _, r := range list {
 			if err := tx.revoke(ctx, r); err != nil {
 				return fmt.Errorf("revoking serial %x: %w", r.Serial, err)
@@ -205,7 +205,7 @@ func (tx *writing) revoke(ctx context.Context, r Revocation) error {
 		_, err = tx.ExecContext(ctx, "UPDATE certificate SET state = $1 WHERE entry = $2", int64(r.Reason.state()), target.Entry)
 		return err
 	}
-	batches, err := openBatches(ctx, tx)
+	batches, err := tx.batches(ctx)
 	if err != nil {
 		return err
 	}

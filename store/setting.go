@@ -53,7 +53,7 @@ func (db *DB) setSetting(ctx context.Context, actor, key, value string) error {
 		SHA256: digest([]byte(value)),
 		Detail: map[string]string{"value": value},
 	}
-	return db.write(ctx, func(tx *writing) error {
+	return db.write(ctx, func(ctx context.Context, tx *writing) error {
 		seq, err := tx.append(ctx, entry)
 		if err != nil {
 			return err

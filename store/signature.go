@@ -30,7 +30,7 @@ func (db *DB) RecordSignature(ctx context.Context, signatures ...Signature) erro
 		}
 		entries[i] = entry
 	}
-	err := db.write(ctx, func(tx *writing) error {
+	err := db.write(ctx, func(ctx context.Context, tx *writing) error {
 		_, err := tx.append(ctx, entries...)
 		return err
 	})

@@ -20,7 +20,7 @@ import (
 // error is fs.ErrExist.
 func (db *DB) Snapshot(ctx context.Context, path string) error {
 	if err := db.snapshot(ctx, path); err != nil {
-		return fmt.Errorf("copying the store %q: %w", db.path, err)
+		return fmt.Errorf("copying the store %q: %w", db.name, err)
 	}
 	return nil
 }

@@ -513,14 +513,14 @@ func TestOpenReadOnlyChangesNothing(t *testing.T) {
 	db := newDB(t)
 	issue(t, db, 1, 5)
 	must(t, db.Close())
-	before, err := os.ReadFile(db.path)
+	before, err := os.ReadFile(db.name)
 	must(t, err)
 	// Root may write where the mode forbids it; the last lines look anyway.
-	must(t, os.Chmod(db.path, 0o400))
-	must(t, os.Chmod(filepath.Dir(db.path), 0o500))
-	t.Cleanup(func() { os.Chmod(filepath.Dir(db.path), 0o700) })
+	must(t, os.Chmod(db.name, 0o400))
+	must(t, os.Chmod(filepath.Dir(db.name), 0o500))
+	t.Cleanup(func() { os.Chmod(filepath.Dir(db.name), 0o700) })
 
-	ro, err := OpenReadOnly(ctx, db.path)
+	ro, err := OpenReadOnly(ctx, db.name)
 	must(t, err)
 	must(t, ro.Verify(ctx))
 	if _, err := ro.Latest(ctx, "device-1"); err != nil {
@@ -530,8 +530,8 @@ func TestOpenReadOnlyChangesNothing(t *testing.T) {
 		t.Error("intended in a read-only store")
 	}
 	must(t, ro.Close())
-	wantOneFile(t, db.path)
-	after, err := os.ReadFile(db.path)
+	wantOneFile(t, db.name)
+	after, err := os.ReadFile(db.name)
 	must(t, err)
 	if !bytes.Equal(before, after) {
 		t.Error("the file changed")
@@ -549,7 +549,7 @@ func TestOpenReadOnlyOnReadOnlyFileSystem(t *testing.T) {
 	}
 	must(t, err)
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
-	image, err := os.ReadFile(db.path)
+	image, err := os.ReadFile(db.name)
 	must(t, err)
 	path := filepath.Join(dir, "pki.db")
 	must(t, os.WriteFile(path, image, 0o600))
@@ -566,7 +566,7 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 	db := newDB(t)
 	issue(t, db, 1, 50)
 	must(t, db.Close())
-	image, err := os.ReadFile(db.path)
+	image, err := os.ReadFile(db.name)
 	must(t, err)
 	patched := func(offset int, value uint32) []byte {
 		data := bytes.Clone(image)

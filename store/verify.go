@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -28,7 +27,7 @@ import (
 // page, so that writers wait no longer than a page takes.
 func (db *DB) Verify(ctx context.Context) error {
 	if err := db.verify(ctx); err != nil {
-		return fmt.Errorf("verifying the store %q: %w", db.path, err)
+		return fmt.Errorf("verifying the store %q: %w", db.name, err)
 	}
 	return nil
 }
@@ -36,10 +35,7 @@ func (db *DB) Verify(ctx context.Context) error {
 func (db *DB) verify(ctx context.Context) error {
 	var size int64
 	err := db.read(ctx, func(tx *sql.Tx) (err error) {
-		if err := verifyFile(ctx, tx); err != nil {
-			return err
-		}
-		if err := verifySchema(ctx, tx); err != nil {
+		if err := db.backend.verify(ctx, tx); err != nil {
 			return err
 		}
 		size, err = ledgerSize(ctx, tx)
@@ -55,46 +51,6 @@ func (db *DB) verify(ctx context.Context) error {
 		}
 	}
 	return db.read(ctx, func(tx *sql.Tx) error { return v.rest(ctx, tx) })
-}
-
-// verifyFile lets SQLite check its pages, indexes and constraints.
-func verifyFile(ctx context.Context, tx *sql.Tx) error {
-	var result string
-	if err := tx.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&result); err != nil {
-		return err
-	}
-	if result != "ok" {
-		return fmt.Errorf("the file is damaged: %s", result)
-	}
-	return nil
-}
-
-// verifySchema compares the schema with ours, to the letter.
-func verifySchema(ctx context.Context, tx *sql.Tx) error {
-	rows, err := tx.QueryContext(ctx, "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	missing := schema()
-	for rows.Next() {
-		var statement string
-		if err := rows.Scan(&statement); err != nil {
-			return err
-		}
-		i := slices.Index(missing, statement)
-		if i < 0 {
-			return fmt.Errorf("the schema has something that is not ours: %.80q", statement)
-		}
-		missing = slices.Delete(missing, i, i+1)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("the schema lacks %.80q", missing[0])
-	}
-	return nil
 }
 
 // verifyRows is how many rows of the ledger a page of Verify has: up to 4096

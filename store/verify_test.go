@@ -63,7 +63,7 @@ func fullStore(t *testing.T) []byte {
 	must(t, db.Revoke(ctx, Revocation{Serial: serial(98), Reason: CessationOfOperation, Actor: "me"}))
 	must(t, db.RecordCRL(ctx, crl(1)))
 	must(t, db.Close())
-	image, err := os.ReadFile(db.path)
+	image, err := os.ReadFile(db.name)
 	must(t, err)
 	return image
 }
