@@ -66,6 +66,15 @@ func NewCertID(issuer *Certificate, serial []byte, hash crypto.Hash) (CertID, er
 	return id, err
 }
 
+// IssuedBy reports whether the name and the key are those of an issuer.
+func (id CertID) IssuedBy(issuer *Certificate) bool {
+	if id.Hash == 0 {
+		return false
+	}
+	name, key, err := issuerHashes(issuer, id.Hash)
+	return err == nil && bytes.Equal(name, id.NameHash) && bytes.Equal(key, id.KeyHash)
+}
+
 func certIDAlgorithm(hash crypto.Hash) (asn1.ObjectIdentifier, error) {
 	if hash == crypto.SHA1 {
 		return oidSHA1, nil

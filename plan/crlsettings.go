@@ -94,7 +94,7 @@ func crlSettings(name string, custody Custody, c *crlConfig) (*CRLSettings, erro
 		if f.value == "" {
 			continue
 		}
-		d, err := parsePeriod(f.value)
+		d, err := ParsePeriod(f.value)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.key, err)
 		}
@@ -147,8 +147,8 @@ func crlSettings(name string, custody Custody, c *crlConfig) (*CRLSettings, erro
 	return s, nil
 }
 
-// parsePeriod reads days or hours, such as "7d" or "12h", from 1 hour to 10 years.
-func parsePeriod(s string) (time.Duration, error) {
+// ParsePeriod reads days or hours, such as "7d" or "12h", from 1 hour to 10 years.
+func ParsePeriod(s string) (time.Duration, error) {
 	unit := map[byte]time.Duration{'d': 24 * time.Hour, 'h': time.Hour}[(s + " ")[max(0, len(s)-1)]]
 	number := strings.TrimRight(s, "dh")
 	n, err := strconv.Atoi(number)
@@ -158,7 +158,7 @@ func parsePeriod(s string) (time.Duration, error) {
 	return time.Duration(n) * unit, nil
 }
 
-// period shows a duration as parsePeriod reads it.
+// period shows a duration as ParsePeriod reads it.
 func period(d time.Duration) string {
 	if d%(24*time.Hour) == 0 {
 		return fmt.Sprintf("%dd", d/(24*time.Hour))

@@ -51,6 +51,19 @@ func (p *progress) files(done, total int) {
 	p.bar.SetCurrent(int64(done))
 }
 
+// count shows how many of an unknown number are done.
+func (p *progress) count(done int) {
+	if p.bars == nil {
+		return
+	}
+	if p.bar == nil {
+		p.bar = p.bars.AddBar(0, mpb.BarRemoveOnComplete(), mpb.PrependDecorators(decor.CurrentNoUnit("%d done ")),
+			mpb.AppendDecorators(decor.AverageSpeed(0, "%.0f/s")))
+	}
+	p.bar.SetTotal(int64(done)+1, false)
+	p.bar.SetCurrent(int64(done))
+}
+
 // bytes shows how much of a long read is done.
 func (p *progress) bytes(done, total int64) {
 	if p.bars == nil {

@@ -74,6 +74,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.trustCmd(),
 		a.revokeCmd(),
 		a.crlCmd(),
+		a.ocspCmd(),
 		a.logCmd(),
 		a.signConfigDropInCmd(),
 		a.manCmd(),

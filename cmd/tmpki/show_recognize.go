@@ -148,6 +148,12 @@ func recognizeBinary(ending string, data []byte) (item, error) {
 		if _, err := x509.ParseRevocationList(data); err == nil {
 			return describeCRL(data)
 		}
+		if r, err := ca.ParseOCSPRequest(data); err == nil {
+			return describeOCSPRequest(r), nil
+		}
+		if r, err := ca.ParseOCSPResponse(data); err == nil {
+			return describeOCSPResponse(r), nil
+		}
 		if _, err := spki.ParsePublicKey(data); err == nil {
 			return describePublicKey(data)
 		}
