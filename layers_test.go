@@ -31,6 +31,7 @@ var ladder = map[string]int{
 	"ceremony":          30,
 	"uefi":              30,
 	"plan":              40,
+	"enroll":            45,
 	"signing":           50,
 	"cmd/tmpki":         60,
 	"e2e/secboot":       60,
