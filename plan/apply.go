@@ -268,7 +268,7 @@ func (r *run) generate(ctx context.Context, steps []Step) error {
 			return err
 		}
 		path := e.Key.FilePath(r.Dir)
-		if err := r.mkdir(filepath.Dir(path)); err != nil {
+		if err := makeDir(filepath.Dir(path)); err != nil {
 			return err
 		}
 		if err := durable.CreateFile(path, pem, 0o600); err != nil {
@@ -318,12 +318,12 @@ func (r *run) private(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// mkdir makes a directory and those above it, for keys too.
-func (r *run) mkdir(dir string) error {
+// makeDir makes a directory and those above it, for keys too.
+func makeDir(dir string) error {
 	if _, err := os.Stat(dir); err == nil {
 		return nil
 	}
-	if err := r.mkdir(filepath.Dir(dir)); err != nil {
+	if err := makeDir(filepath.Dir(dir)); err != nil {
 		return err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -493,7 +493,7 @@ func (r *run) publish(s Step) error {
 		return err
 	}
 	path := filepath.Join(r.Dir, filepath.FromSlash(s.Published.File))
-	if err := r.mkdir(filepath.Dir(path)); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := r.keepsKeys(path); err != nil {

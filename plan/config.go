@@ -21,6 +21,7 @@ type fileConfig struct {
 	UEFI         *uefiConfig                `yaml:"uefi"`
 	Publish      map[string]publishedConfig `yaml:"publish"`
 	Ceremony     *ceremonyConfig            `yaml:"ceremony"`
+	Log          logConfig                  `yaml:"log,omitempty"`
 }
 
 // ceremonyConfig says that offline keys are used at ceremonies only, and who
@@ -28,6 +29,13 @@ type fileConfig struct {
 type ceremonyConfig struct {
 	Officers []string `yaml:"officers"`
 	Quorum   int      `yaml:"quorum,omitempty"` // how many must confirm; 0: all
+}
+
+// logConfig says which key signs checkpoints of the ledger.
+type logConfig struct {
+	Key        string            `yaml:"key,omitempty"`  // a key URI; default: keys.place for the name "log"
+	Type       string            `yaml:"type,omitempty"` // ed25519 or ec:CURVE; default: ed25519 in a file, ec:P-256 in a token
+	Passphrase *passphraseConfig `yaml:"passphrase,omitempty"`
 }
 
 // targetConfig lists the key types that a consumer can verify.

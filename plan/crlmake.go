@@ -175,7 +175,7 @@ func (p *PKI) makeCRLs(ctx context.Context, db *store.DB, e *Entry, linter *ca.L
 // putCRL has write fill a file that has no name yet, and the record; makes the
 // record durable; and only then gives the file its name.
 func (p *PKI) putCRL(ctx context.Context, db *store.DB, record *store.CRL, path string, write func(io.Writer) error) error {
-	if err := (&run{PKI: p}).mkdir(filepath.Dir(path)); err != nil {
+	if err := makeDir(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := p.CheckReserved(path); err != nil {

@@ -24,7 +24,7 @@ func Load(file string, data []byte) (*Plan, error) {
 		return nil, err
 	}
 	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, SHA256: sha256.Sum256(data), byName: map[string]*Entry{}}}
-	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.issuances, l.limits, l.signers, l.publish, l.crlFiles, l.ceremony} {
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.log, l.issuances, l.limits, l.signers, l.publish, l.crlFiles, l.ceremony} {
 		if err := step(); err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ type Plan struct {
 	UEFI      *UEFI       // nil: no UEFI part
 	Published []Published // in the order of the file
 	Targets   []Target
+	LogKey    *Entry               // not among Entries: the key that signs checkpoints of the ledger
 	Issued    map[string]*Issuance // by profile: what is issued outside the entries
 	Ceremony  *Ceremony            // nil: offline keys are used where they are brought to
 	SHA256    [32]byte             // of the file

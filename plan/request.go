@@ -3,7 +3,6 @@ package plan
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -104,7 +103,7 @@ func (r *run) request(ctx context.Context, later []Step) (Step, error) {
 	}
 	// 3. The file.
 	file := filepath.Join(r.Dir, filepath.FromSlash(bundle.File))
-	if err := r.mkdir(filepath.Dir(file)); err != nil {
+	if err := makeDir(filepath.Dir(file)); err != nil {
 		return done, err
 	}
 	if err := durable.WriteFile(file, bundle.Marshal(), 0o644); err != nil {
@@ -128,7 +127,7 @@ func (r *run) madeKeys(later []Step) bool {
 
 // composeRequest makes the bundle of the steps that wait for a ceremony.
 func (r *run) composeRequest(ctx context.Context, later []Step) (*ceremony.Request, error) {
-	id, err := r.pkiID(ctx)
+	id, err := pkiID(ctx, r.db, r.o.Actor)
 	if err != nil {
 		return nil, err
 	}
@@ -238,20 +237,6 @@ func (p *Plan) requestSigner(have Inventory) *Entry {
 // online, and its certificate is one that a ceremony made.
 func isRequestSigner(e *Entry) bool {
 	return e.TwinOf == nil && !e.AtCeremony && e.Signer().AtCeremony
-}
-
-// pkiID returns the identifier of this PKI, and draws it the first time.
-func (r *run) pkiID(ctx context.Context) (string, error) {
-	id, err := r.db.Setting(ctx, pkiSetting)
-	if !errors.Is(err, store.ErrNotFound) {
-		return id, err
-	}
-	var random [16]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return "", err
-	}
-	id = hex.EncodeToString(random[:])
-	return id, r.db.SetSetting(ctx, r.o.Actor, pkiSetting, id)
 }
 
 // lastNumber returns the number of the newest version of a bundle, 0 if there is
