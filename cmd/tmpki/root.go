@@ -76,6 +76,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.crlCmd(),
 		a.ocspCmd(),
 		a.logCmd(),
+		a.backupCmd(),
+		a.restoreCmd(),
 		a.signConfigDropInCmd(),
 		a.manCmd(),
 	)

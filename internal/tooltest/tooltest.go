@@ -15,6 +15,7 @@ import (
 // debian names the package of each tool. scripts/deps installs them.
 var debian = map[string]string{
 	"age":                  "age",
+	"age-keygen":           "age",
 	"cert-to-efi-sig-list": "efitools",
 	"certutil":             "libnss3-tools",
 	"crt0-efi-x86_64.o":    "gnu-efi",
