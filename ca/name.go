@@ -56,6 +56,21 @@ func (s SubjectConfig) Merge(over SubjectConfig) SubjectConfig {
 	return s
 }
 
+// Set sets one field by its name in a file, such as organizational_unit.
+func (s *SubjectConfig) Set(field, value string) error {
+	for _, a := range attributes {
+		if a.yaml != field {
+			continue
+		}
+		if value == "" {
+			return fmt.Errorf("%s: the value is empty", field)
+		}
+		*a.field(s) = value
+		return nil
+	}
+	return fmt.Errorf("%q is unknown: use %s", field, strings.Join(subjectFields(), ", "))
+}
+
 // Name is a DER Name (RFC 5280, Section 4.1.2.4).
 type Name []byte
 

@@ -75,6 +75,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.revokeCmd(),
 		a.crlCmd(),
 		a.ocspCmd(),
+		a.issueCmd(),
+		a.tokenCmd(),
 		a.logCmd(),
 		a.backupCmd(),
 		a.restoreCmd(),

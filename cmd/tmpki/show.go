@@ -26,8 +26,8 @@ func (a *app) showCmd() *cobra.Command {
 		Use:   "show NAME|FILE|-",
 		Short: "One certificate, request, CRL or key, readable",
 		Long: `show tells what is in a certificate or chain, a request, a CRL, a private or
-public key (PEM or DER), or an .esl or .auth file of UEFI. Of a private key it
-shows public facts only, and asks for no passphrase. It verifies no more than it
+public key (PEM or DER), how a softtoken (.p12) is protected, or an .esl or .auth
+file of UEFI. Of a private key it shows public facts only, and asks for no passphrase. It verifies no more than it
 says: a request's proof of possession, whether the certificates of a file link
 up, whom an .auth file was signed by.
 

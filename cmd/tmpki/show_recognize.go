@@ -124,6 +124,9 @@ func recognizeBlock(block *pem.Block) (item, error) {
 func recognizeBinary(ending string, data []byte) (item, error) {
 	// 1. By the ending, since then the error says what is wrong.
 	switch ending {
+	case ".p12", ".pfx":
+		d, err := keys.DescribePKCS12(data)
+		return newPKCS12Facts(d), err
 	case ".auth":
 		return describeAuth(data)
 	case ".esl":
@@ -156,6 +159,9 @@ func recognizeBinary(ending string, data []byte) (item, error) {
 		}
 		if _, err := spki.ParsePublicKey(data); err == nil {
 			return describePublicKey(data)
+		}
+		if d, err := keys.DescribePKCS12(data); err == nil {
+			return newPKCS12Facts(d), nil
 		}
 		for _, label := range []string{"PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"} {
 			block := pem.EncodeToMemory(&pem.Block{Type: label, Bytes: data})
