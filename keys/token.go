@@ -19,7 +19,9 @@ type token struct {
 	idle     []uint // sessions that nobody uses
 	open     int    // sessions of the pool, idle or not
 	limit    int    // of open
+	away     bool   // all was lost, and is not found again yet
 	loggedIn bool
+	again    bool        // it was logged in: after a loss, log in again
 	pin      *Passphrase // that was good; nil: none was needed
 	refused  error       // why no PIN is tried any more
 }
@@ -82,6 +84,9 @@ func (t *token) session(write bool) (session, error) {
 	defer t.mu.Unlock()
 	for {
 		s := session{epoch: t.epoch, write: write}
+		if t.away {
+			return s, ckrTokenNotPresent // another one may be in the slot
+		}
 		if n := len(t.idle); n > 0 && !write {
 			s.handle, t.idle = t.idle[n-1], t.idle[:n-1]
 			return s, nil
@@ -143,10 +148,13 @@ func (t *token) recover(epoch int) error {
 	if t.epoch != epoch {
 		return nil
 	}
-	t.epoch++
-	t.idle, t.open = nil, 0
-	t.freed.Broadcast()
-	t.lib.c.closeAllSessions(t.slot) // the token may be gone: it says so below
+	if !t.away {
+		t.epoch++
+		t.idle, t.open = nil, 0
+		t.away, t.loggedIn = true, false
+		t.freed.Broadcast()
+		t.lib.c.closeAllSessions(t.slot) // the token may be gone: it says so below
+	}
 
 	// 1. Where is it now? A card that was pulled out may be in another slot.
 	places, err := t.lib.places()
@@ -163,11 +171,13 @@ func (t *token) recover(epoch int) error {
 		return &missingToken{t.identity.String(), placeNames(places)}
 	}
 	// 2. Log in again, with the PIN that was good.
-	if !t.loggedIn {
-		return nil
+	if t.again {
+		if err := t.enter(func(uint) ([]byte, error) { return t.pin.secret(), nil }); err != nil {
+			return err
+		}
 	}
-	t.loggedIn = false
-	return t.enter(func(uint) ([]byte, error) { return t.pin.secret(), nil })
+	t.away = false
+	return nil
 }
 
 // secret returns the PIN for the call of the library, none for nil.
@@ -203,7 +213,7 @@ func (t *token) login(u PKCS11) error {
 		return p.secret(), nil
 	})
 	if err == nil {
-		t.pin = pin
+		t.pin, t.again = pin, true
 	}
 	return err
 }
