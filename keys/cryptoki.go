@@ -14,6 +14,7 @@ import (
 type cryptoki interface {
 	initialize() error
 	finalize() error
+	restart() error // finalize and initialize, when no other call is under way
 	info() (libraryInfo, error)
 	slots() ([]uint, error) // with a token in them
 	slotInfo(slot uint) (slotInfo, error)

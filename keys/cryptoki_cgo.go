@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 )
@@ -16,11 +17,20 @@ func loadCryptoki(path string) (cryptoki, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf("%s can't be loaded: it is no PKCS#11 library, of another machine, or lacks a library that it needs (see ldd)", path)
 	}
-	return binding{ctx}, nil
+	return &binding{ctx: ctx}, nil
 }
 
 // binding makes cryptoki of github.com/miekg/pkcs11.
-type binding struct{ ctx *pkcs11.Ctx }
+type binding struct {
+	ctx *pkcs11.Ctx
+	mu  sync.RWMutex // C_Finalize may run when no other call does
+}
+
+// call guards one call of the library: defer b.call()().
+func (b *binding) call() func() {
+	b.mu.RLock()
+	return b.mu.RUnlock
+}
 
 // maxObjects bounds what one search of a token returns.
 const maxObjects = 100_000
@@ -33,11 +43,29 @@ func asRV(err error) error {
 	return err
 }
 
-func (b binding) initialize() error { return asRV(b.ctx.Initialize()) } // with CKF_OS_LOCKING_OK
+func (b *binding) initialize() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return asRV(b.ctx.Initialize()) // with CKF_OS_LOCKING_OK
+}
 
-func (b binding) finalize() error { return asRV(b.ctx.Finalize()) }
+func (b *binding) finalize() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return asRV(b.ctx.Finalize())
+}
 
-func (b binding) info() (libraryInfo, error) {
+func (b *binding) restart() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := asRV(b.ctx.Finalize()); err != nil && !ckrNotInitialized.is(err) {
+		return err
+	}
+	return asRV(b.ctx.Initialize())
+}
+
+func (b *binding) info() (libraryInfo, error) {
+	defer b.call()()
 	i, err := b.ctx.GetInfo()
 	return libraryInfo{trim(i.ManufacturerID), trim(i.LibraryDescription), i.LibraryVersion.Major, i.LibraryVersion.Minor}, asRV(err)
 }
@@ -45,17 +73,20 @@ func (b binding) info() (libraryInfo, error) {
 // trim takes the padding of a fixed field away; some tokens pad with NUL.
 func trim(s string) string { return strings.TrimRight(s, " \x00") }
 
-func (b binding) slots() ([]uint, error) {
+func (b *binding) slots() ([]uint, error) {
+	defer b.call()()
 	list, err := b.ctx.GetSlotList(true)
 	return list, asRV(err)
 }
 
-func (b binding) slotInfo(slot uint) (slotInfo, error) {
+func (b *binding) slotInfo(slot uint) (slotInfo, error) {
+	defer b.call()()
 	i, err := b.ctx.GetSlotInfo(slot)
 	return slotInfo{trim(i.SlotDescription), trim(i.ManufacturerID)}, asRV(err)
 }
 
-func (b binding) tokenInfo(slot uint) (tokenInfo, error) {
+func (b *binding) tokenInfo(slot uint) (tokenInfo, error) {
+	defer b.call()()
 	i, err := b.ctx.GetTokenInfo(slot)
 	return tokenInfo{
 		label: trim(i.Label), manufacturer: trim(i.ManufacturerID), model: trim(i.Model), serial: trim(i.SerialNumber),
@@ -64,7 +95,8 @@ func (b binding) tokenInfo(slot uint) (tokenInfo, error) {
 	}, asRV(err)
 }
 
-func (b binding) mechanisms(slot uint) ([]uint, error) {
+func (b *binding) mechanisms(slot uint) ([]uint, error) {
+	defer b.call()()
 	list, err := b.ctx.GetMechanismList(slot)
 	var kinds []uint
 	for _, m := range list {
@@ -73,12 +105,14 @@ func (b binding) mechanisms(slot uint) ([]uint, error) {
 	return kinds, asRV(err)
 }
 
-func (b binding) mechanismInfo(slot, mechanism uint) (mechanismInfo, error) {
+func (b *binding) mechanismInfo(slot, mechanism uint) (mechanismInfo, error) {
+	defer b.call()()
 	i, err := b.ctx.GetMechanismInfo(slot, []*pkcs11.Mechanism{pkcs11.NewMechanism(mechanism, nil)})
 	return mechanismInfo{i.MinKeySize, i.MaxKeySize, i.Flags}, asRV(err)
 }
 
-func (b binding) openSession(slot uint, write bool) (uint, error) {
+func (b *binding) openSession(slot uint, write bool) (uint, error) {
+	defer b.call()()
 	flags := uint(pkcs11.CKF_SERIAL_SESSION)
 	if write {
 		flags |= pkcs11.CKF_RW_SESSION
@@ -87,21 +121,28 @@ func (b binding) openSession(slot uint, write bool) (uint, error) {
 	return uint(s), asRV(err)
 }
 
-func (b binding) closeSession(session uint) error {
+func (b *binding) closeSession(session uint) error {
+	defer b.call()()
 	return asRV(b.ctx.CloseSession(pkcs11.SessionHandle(session)))
 }
 
-func (b binding) closeAllSessions(slot uint) error { return asRV(b.ctx.CloseAllSessions(slot)) }
+func (b *binding) closeAllSessions(slot uint) error {
+	defer b.call()()
+	return asRV(b.ctx.CloseAllSessions(slot))
+}
 
-func (b binding) login(session uint, pin []byte) error {
+func (b *binding) login(session uint, pin []byte) error {
+	defer b.call()()
 	return asRV(b.ctx.Login(pkcs11.SessionHandle(session), pkcs11.CKU_USER, string(pin)))
 }
 
-func (b binding) logout(session uint) error {
+func (b *binding) logout(session uint) error {
+	defer b.call()()
 	return asRV(b.ctx.Logout(pkcs11.SessionHandle(session)))
 }
 
-func (b binding) find(session uint, template []attribute) ([]uint, error) {
+func (b *binding) find(session uint, template []attribute) ([]uint, error) {
+	defer b.call()()
 	s := pkcs11.SessionHandle(session)
 	if err := b.ctx.FindObjectsInit(s, attributes(template)); err != nil {
 		return nil, asRV(err)
@@ -124,7 +165,8 @@ func (b binding) find(session uint, template []attribute) ([]uint, error) {
 	return found, asRV(errors.Join(failed, b.ctx.FindObjectsFinal(s)))
 }
 
-func (b binding) get(session, object uint, types ...uint) ([][]byte, error) {
+func (b *binding) get(session, object uint, types ...uint) ([][]byte, error) {
+	defer b.call()()
 	var template []*pkcs11.Attribute
 	for _, t := range types {
 		template = append(template, pkcs11.NewAttribute(t, nil))
@@ -140,26 +182,31 @@ func (b binding) get(session, object uint, types ...uint) ([][]byte, error) {
 	return values, nil
 }
 
-func (b binding) create(session uint, template []attribute) (uint, error) {
+func (b *binding) create(session uint, template []attribute) (uint, error) {
+	defer b.call()()
 	h, err := b.ctx.CreateObject(pkcs11.SessionHandle(session), attributes(template))
 	return uint(h), asRV(err)
 }
 
-func (b binding) destroy(session, object uint) error {
+func (b *binding) destroy(session, object uint) error {
+	defer b.call()()
 	return asRV(b.ctx.DestroyObject(pkcs11.SessionHandle(session), pkcs11.ObjectHandle(object)))
 }
 
-func (b binding) generateKeyPair(session uint, m mechanism, public, private []attribute) (uint, uint, error) {
+func (b *binding) generateKeyPair(session uint, m mechanism, public, private []attribute) (uint, uint, error) {
+	defer b.call()()
 	pub, priv, err := b.ctx.GenerateKeyPair(pkcs11.SessionHandle(session), mechanisms(m), attributes(public), attributes(private))
 	return uint(pub), uint(priv), asRV(err)
 }
 
-func (b binding) unwrap(session uint, m mechanism, key uint, wrapped []byte, template []attribute) (uint, error) {
+func (b *binding) unwrap(session uint, m mechanism, key uint, wrapped []byte, template []attribute) (uint, error) {
+	defer b.call()()
 	h, err := b.ctx.UnwrapKey(pkcs11.SessionHandle(session), mechanisms(m), pkcs11.ObjectHandle(key), wrapped, attributes(template))
 	return uint(h), asRV(err)
 }
 
-func (b binding) sign(session uint, m mechanism, key uint, data []byte) ([]byte, error) {
+func (b *binding) sign(session uint, m mechanism, key uint, data []byte) ([]byte, error) {
+	defer b.call()()
 	if err := b.ctx.SignInit(pkcs11.SessionHandle(session), mechanisms(m), pkcs11.ObjectHandle(key)); err != nil {
 		return nil, asRV(err)
 	}

@@ -33,6 +33,8 @@ type fake struct {
 	has         map[uint]mechanismInfo
 	mangle      func(template map[uint][]byte) // what a token makes of a private key's template
 	refuses     map[uint]rv                    // attributes that it does not take
+	broken      map[uint]bool                  // slots that can't be read
+	onRestart   func()
 }
 
 type fakeToken struct {
@@ -158,6 +160,21 @@ func (f *fake) finalize() error {
 	return nil
 }
 
+func (f *fake) restart() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls["restart"]++
+	f.initialized = true
+	f.sessions = map[uint]*fakeSession{}
+	for _, t := range f.slotted {
+		t.login = false
+	}
+	if f.onRestart != nil {
+		f.onRestart()
+	}
+	return nil
+}
+
 func (f *fake) info() (libraryInfo, error) { return libraryInfo{"Fake", "Library", 3, 1}, nil }
 
 func (f *fake) slots() ([]uint, error) {
@@ -177,6 +194,9 @@ func (f *fake) tokenInfo(slot uint) (tokenInfo, error) {
 	t := f.slotted[slot]
 	if t == nil {
 		return tokenInfo{}, ckrTokenNotPresent
+	}
+	if f.broken[slot] {
+		return tokenInfo{}, ckrGeneralError
 	}
 	i := t.info
 	switch t.tries {

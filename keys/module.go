@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tmpki/internal/durable"
@@ -48,6 +49,7 @@ func (s *system) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.libraries {
+		l.closed.Store(true)
 		l.c.finalize() // what it could say helps nobody any more
 	}
 	s.libraries = map[string]*library{}
@@ -58,6 +60,8 @@ type library struct {
 	sys  *system
 	path string
 	c    cryptoki
+
+	closed atomic.Bool // by CloseTokens: it stays so
 
 	mu     sync.Mutex
 	tokens map[identity]*token // those that were used
@@ -196,15 +200,20 @@ var ErrNoToken = errors.New("no token")
 
 // missingToken says which token is not there, and which are.
 type missingToken struct {
-	want  string
-	there []string
+	want   string
+	there  []place
+	broken []error // slots that can't be read
 }
 
 func (e *missingToken) Error() string {
-	if len(e.there) == 0 {
-		return fmt.Sprintf("no token %s: no token at all is there", e.want)
+	text := fmt.Sprintf("no token %s: no token at all is there", e.want)
+	if len(e.there) > 0 {
+		text = fmt.Sprintf("no token %s: there are %s", e.want, strings.Join(placeNames(e.there), ", "))
 	}
-	return fmt.Sprintf("no token %s: there are %s", e.want, strings.Join(e.there, ", "))
+	for _, err := range e.broken {
+		text += fmt.Sprintf("; %v", err)
+	}
+	return text
 }
 
 // Is makes it an ErrNoToken, and what lies in it is not there either.
@@ -241,27 +250,31 @@ func (p place) identity() identity {
 	return identity{p.info.label, p.info.manufacturer, p.info.model, p.info.serial}
 }
 
-// places lists the slots whose token is initialized. A library that somebody has
+// places lists the slots whose token is initialized, and why others can't be
+// read, which must not keep anybody from the rest. A library that somebody has
 // finalized meanwhile is initialized again.
-func (l *library) places() ([]place, error) {
+func (l *library) places() (list []place, broken []error, err error) {
+	if l.closed.Load() {
+		return nil, nil, errors.New("tokens were closed")
+	}
 	slots, err := l.c.slots()
 	if ckrNotInitialized.is(err) {
 		if err := l.initialize(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		slots, err = l.c.slots()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listing the tokens of %s: %w", l.path, err)
+		return nil, nil, fmt.Errorf("listing the tokens of %s: %w", l.path, err)
 	}
-	var list []place
 	for _, slot := range slots {
 		info, err := l.c.tokenInfo(slot)
 		if ckrTokenNotPresent.is(err, ckrDeviceRemoved, ckrTokenNotRecognized) {
 			continue // taken away this moment, or no token of this library
 		}
 		if err != nil {
-			return nil, fmt.Errorf("token in slot %d of %s: %w", slot, l.path, err)
+			broken = append(broken, fmt.Errorf("the token in slot %d can't be read: %w", slot, err))
+			continue
 		}
 		if info.flags&ckfTokenInitialized != 0 {
 			list = append(list, place{slot, info})
@@ -271,12 +284,13 @@ func (l *library) places() ([]place, error) {
 	slices.SortStableFunc(list, func(a, b place) int {
 		return cmp.Or(strings.Compare(a.info.label, b.info.label), strings.Compare(a.info.serial, b.info.serial))
 	})
-	return list, nil
+	return list, broken, nil
 }
 
-// matching lists the places that a URI may mean.
-func (l *library) matching(u PKCS11) (match, all []place, err error) {
-	all, err = l.places()
+// matching lists the places that a URI may mean. If there is none, it returns the
+// *missingToken as missing.
+func (l *library) matching(u PKCS11) (match []place, missing, err error) {
+	all, broken, err := l.places()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -296,7 +310,10 @@ func (l *library) matching(u PKCS11) (match, all []place, err error) {
 		}
 		match = append(match, p)
 	}
-	return match, all, nil
+	if len(match) == 0 {
+		missing = &missingToken{u.tokenPart(), all, broken}
+	}
+	return match, missing, nil
 }
 
 func placeNames(list []place) []string {
@@ -313,17 +330,30 @@ func (s *system) token(u PKCS11) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
-	match, all, err := l.matching(u)
+	match, missing, err := l.matching(u)
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case len(match) == 0:
-		return nil, &missingToken{u.tokenPart(), placeNames(all)}
+		return nil, missing
 	case len(match) > 1:
 		return nil, fmt.Errorf("%d tokens match %q: %s; name one by its serial", len(match), "pkcs11:"+u.String(), strings.Join(placeNames(match), ", "))
 	}
 	return l.use(match[0]), nil
+}
+
+// restart initializes the library anew for a token that was lost, since some
+// libraries look for tokens then and not later. It ends the sessions of all
+// tokens: so it does that once for each loss, but for a token that is the only
+// one in use as often as that is missed.
+func (l *library) restart(t *token) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed.Load() || !t.firstMiss() && len(l.tokens) > 1 {
+		return false
+	}
+	return l.c.restart() == nil
 }
 
 // use returns the token at a place.

@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ type token struct {
 	idle     []uint // sessions that nobody uses
 	open     int    // sessions of the pool, idle or not
 	limit    int    // of open
+	missed   int    // the epoch in which the library was restarted for it
 	away     bool   // all was lost, and is not found again yet
 	loggedIn bool
 	again    bool        // it was logged in: after a loss, log in again
@@ -28,9 +30,10 @@ type token struct {
 
 // session is a session lent by the pool, or one for writing.
 type session struct {
-	handle uint
-	epoch  int
-	write  bool
+	handle   uint
+	epoch    int
+	write    bool
+	loggedIn bool // it sees private objects
 }
 
 // How long a busy token is waited for: 20 ms doubled up to 1 s, about 10 s in
@@ -62,7 +65,11 @@ func (t *token) do(write bool, use func(c cryptoki, s session) error) error {
 			return nil
 		case isLost(err) && !recovered:
 			recovered = true
-			if again := t.recover(s.epoch); again != nil {
+			again := t.recover(s.epoch)
+			if errors.Is(again, ErrNoToken) && t.lib.restart(t) {
+				again = t.recover(s.epoch)
+			}
+			if again != nil {
 				return fmt.Errorf("token %v was lost (%w): %w", t.identity, err, again)
 			}
 		case isBusy(err) && tries < busyTries, ckrFunctionFailed.is(err) && !write && tries < failedTries:
@@ -83,7 +90,7 @@ func (t *token) session(write bool) (session, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for {
-		s := session{epoch: t.epoch, write: write}
+		s := session{epoch: t.epoch, write: write, loggedIn: t.loggedIn}
 		if t.away {
 			return s, ckrTokenNotPresent // another one may be in the slot
 		}
@@ -145,7 +152,7 @@ func (t *token) release(s session, err error) {
 func (t *token) recover(epoch int) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.epoch != epoch {
+	if t.epoch != epoch && !t.away {
 		return nil
 	}
 	if !t.away {
@@ -157,7 +164,7 @@ func (t *token) recover(epoch int) error {
 	}
 
 	// 1. Where is it now? A card that was pulled out may be in another slot.
-	places, err := t.lib.places()
+	places, broken, err := t.lib.places()
 	if err != nil {
 		return err
 	}
@@ -168,7 +175,7 @@ func (t *token) recover(epoch int) error {
 		}
 	}
 	if !found {
-		return &missingToken{t.identity.String(), placeNames(places)}
+		return &missingToken{t.identity.String(), places, broken}
 	}
 	// 2. Log in again, with the PIN that was good.
 	if t.again {
@@ -178,6 +185,16 @@ func (t *token) recover(epoch int) error {
 	}
 	t.away = false
 	return nil
+}
+
+// firstMiss reports whether it is called for the first time since the token was
+// lost.
+func (t *token) firstMiss() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := t.missed != t.epoch
+	t.missed = t.epoch
+	return first
 }
 
 // secret returns the PIN for the call of the library, none for nil.

@@ -94,6 +94,9 @@ func TestTokenAway(t *testing.T) {
 	if !errors.Is(err, ErrNoToken) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v is neither ErrNoToken nor ErrNotExist", err)
 	}
+	if f.calls["restart"] != 1 {
+		t.Errorf("the library was restarted %d times, want once, to look again", f.calls["restart"])
+	}
 	// Another one with the same label is not it.
 	f.mu.Lock()
 	f.slotted[7] = newFakeToken("root", "2")
@@ -116,6 +119,44 @@ func TestTokenAway(t *testing.T) {
 	}
 	if sight := s.look(PKCS11{Object: "a"}); sight.Err != nil || sight.Key == nil || !sight.Sure {
 		t.Errorf("%+v", sight)
+	}
+}
+
+// TestRestart: a library that looks for tokens only when it is initialized is
+// initialized again, but not over and over on account of one token.
+func TestRestart(t *testing.T) {
+	f, s, k := fakeKey(t)
+	token := f.lose(0)
+	f.onRestart = func() { f.slotted[5] = token }
+	if err := signOnce(k); err != nil {
+		t.Fatal(err)
+	}
+	// A slot that can't be read is told, and keeps nobody from the others.
+	f.mu.Lock()
+	f.slotted[6], f.broken = newFakeToken("other", "2"), map[uint]bool{8: true}
+	f.slotted[8] = newFakeToken("broken", "3")
+	f.mu.Unlock()
+	other, _, err := s.generate(PKCS11{Token: "other", Object: "b"}, rsa2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.token(PKCS11{Token: "broken"})
+	checkError(t, err, "the token in slot 8 can't be read: CKR_GENERAL_ERROR")
+	f.mu.Lock()
+	f.onRestart = nil
+	delete(f.slotted, 5)
+	f.calls["restart"] = 0
+	f.mu.Unlock()
+	for range 5 {
+		if err := signOnce(k); !errors.Is(err, ErrNoToken) {
+			t.Fatal(err)
+		}
+		if err := signOnce(other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.calls["restart"] != 1 {
+		t.Errorf("restarted %d times", f.calls["restart"])
 	}
 }
 

@@ -38,7 +38,7 @@ func (s *system) look(p PKCS11) Sight {
 	}
 	var sight Sight
 	err = t.do(false, func(c cryptoki, s session) error {
-		sight = Sight{Sure: t.isLoggedIn()}
+		sight = Sight{Sure: s.loggedIn}
 		h, err := one(c, s, p, ckoPublicKey)
 		where := p
 		none := new(missingObject)
@@ -191,12 +191,12 @@ func ListTokens(u URI) ([]Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	match, all, err := l.matching(u.PKCS11)
+	match, missing, err := l.matching(u.PKCS11)
 	if err != nil {
 		return nil, err
 	}
 	if len(match) == 0 && u.PKCS11.tokenPart() != (PKCS11{}).tokenPart() {
-		return nil, &missingToken{u.PKCS11.tokenPart(), placeNames(all)}
+		return nil, missing
 	}
 	var list []Token
 	for _, p := range match {
