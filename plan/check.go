@@ -34,23 +34,37 @@ type Finding struct {
 	Level Level  `json:"level"`
 	Name  string `json:"name"` // an entry, a file, or "pki"
 	Text  string `json:"text"`
+	Ends  bool   `json:"ends,omitempty"` // it is that something ends soon
 }
 
-type findings struct{ list []Finding }
+// findings are those of one check.
+type findings struct {
+	list []Finding
+	soon time.Duration // how long before its end a certificate is warned of
+}
 
 func (f *findings) add(level Level, name, format string, args ...any) {
-	f.list = append(f.list, Finding{level, name, fmt.Sprintf(format, args...)})
+	f.list = append(f.list, Finding{Level: level, Name: name, Text: fmt.Sprintf(format, args...)})
 }
 
-// soon is how long before its end a certificate is warned of.
+// soon is how long before its end a certificate is warned of unless another time
+// is asked for.
 const soon = 30 * 24 * time.Hour
 
 // expiry warns of a certificate that ends soon. One that has ended fails the
 // check of its chain.
 func (f *findings) expiry(name string, c *ca.Certificate, now time.Time) {
-	if left := c.NotAfter.Sub(now); left > 0 && left < soon {
-		f.add(Warn, name, "expires on %s, in %d days", c.NotAfter.Local().Format(time.DateOnly), int(left.Hours()/24))
+	f.ends(name, now, c.NotAfter, "")
+}
+
+// ends warns of an end in the time that is asked for.
+func (f *findings) ends(name string, now, end time.Time, what string) {
+	left := end.Sub(now)
+	if left <= 0 || left >= f.soon {
+		return
 	}
+	f.add(Warn, name, "%sexpires on %s, in %d days", what, end.Local().Format(time.DateOnly), int(left.Hours()/24))
+	f.list[len(f.list)-1].Ends = true
 }
 
 // Check looks at the health of a PKI directory: the store and its ledger,
@@ -58,7 +72,18 @@ func (f *findings) expiry(name string, c *ca.Certificate, now time.Time) {
 // need a passphrase are checked if the passphrase is in the environment or a
 // file; nobody is asked.
 func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
-	var out findings
+	return check(ctx, dir, now, findings{soon: soon}, false)
+}
+
+// CheckWithin is Check that tells what ends within another time than the month
+// that Check warns of, and also what was issued outside the entries. Of CRLs it tells
+// those that are due, whatever their dates: most live shorter than the time asked
+// for.
+func CheckWithin(ctx context.Context, dir string, now time.Time, within time.Duration) ([]Finding, error) {
+	return check(ctx, dir, now, findings{soon: within}, true)
+}
+
+func check(ctx context.Context, dir string, now time.Time, out findings, issued bool) ([]Finding, error) {
 	if info, err := os.Stat(dir); err != nil {
 		return nil, err
 	} else if !info.IsDir() {
@@ -66,7 +91,7 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 	}
 	if missing(dir, FileName) && !missing(dir, "ssig_rootca.cert") {
 		out.add(Note, "pki", "made elsewhere: there is no %s and no record", FileName)
-		list, err := CheckAdopted(dir, now)
+		list, err := checkAdopted(dir, now, out.soon)
 		return append(out.list, list...), err
 	}
 	r, faults, err := look(ctx, dir)
@@ -152,6 +177,11 @@ func Check(ctx context.Context, dir string, now time.Time) ([]Finding, error) {
 				out.add(Note, v.ID(), "an update (%s) was signed beside the plan, of %s: a platform that has taken it refuses the published one, which is older; tmpki uefi auth signs that anew",
 					last.Mode, last.Time.Format(time.RFC3339))
 			}
+		}
+	}
+	if issued {
+		if err := out.issued(ctx, r, now); err != nil {
+			return nil, err
 		}
 	}
 	// 4. Files and directories.

@@ -50,6 +50,7 @@ func (f *findings) crls(ctx context.Context, r *PKI, now time.Time) error {
 				f.add(Bad, e.Name, "its CRL %s has expired on %s: tmpki crl %s", s.File, s.Latest.NextUpdate.Local().Format(time.DateTime), e.Name)
 			case s.Due != "":
 				f.add(Warn, e.Name, "its CRL %s is due: %s: tmpki crl %s", s.File, s.Due, e.Name)
+				f.list[len(f.list)-1].Ends = true
 			}
 		}
 	}

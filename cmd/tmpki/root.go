@@ -78,6 +78,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.issueCmd(),
 		a.tokenCmd(),
 		a.logCmd(),
+		a.expiryCmd(),
 		a.backupCmd(),
 		a.restoreCmd(),
 		a.signConfigDropInCmd(),
