@@ -242,13 +242,17 @@ func (p *PKI) ReachOf(r store.Record) ([]Reach, error) {
 			[]string{"tmpki rotate " + e.Name, "sign modules and firmware files anew", "build and roll out an image with the new keyring"}})
 	}
 	if signs["guestos"] || signs["container"] {
-		steps := []string{"tmpki rotate " + e.Name, "sign the GuestOSes anew: tmpki sign guestos"}
-		if e.Kind == Authority {
-			steps = append(steps, "on each device: register the new anchor (tmpki trust export --for guestos) and remove the old file below tokens/ca")
+		anchor := p.Plan.anchorOf(e)
+		steps := []string{"on each device, at once: remove the GuestOSes and containers that it signed, where they are not wanted"}
+		if anchor.TwinOf != nil {
+			steps = append(steps, "tmpki rotate "+anchor.TwinOf.Name, "sign the GuestOSes anew",
+				"on each device: register the new anchor (tmpki trust export --for guestos) and remove the old one below tokens/ca")
 		} else {
-			steps = append(steps, "on each device: remove the GuestOSes and containers that it signed, or replace its authority's anchor, so that the old chain leads nowhere")
+			steps = append(steps, "tmpki rotate "+anchor.Name, "sign the base system and the GuestOSes anew",
+				fmt.Sprintf("on each device: replace %s.cert by the new root (tmpki trust export --for device)", anchor.Name))
 		}
-		out = append(out, Reach{"the platform's daemon (GuestOS and container configs)", false, "it looks at no CRL: what was signed stays accepted as long as its anchor is there", steps})
+		out = append(out, Reach{"the platform's daemon (GuestOS and container configs)", false,
+			fmt.Sprintf("it looks at no CRL: what was signed stays accepted as long as its anchor %s is there", anchor.Name), steps})
 	}
 	return out, nil
 }
