@@ -26,10 +26,10 @@ func (a *app) showCmd() *cobra.Command {
 		Use:   "show NAME|FILE|-",
 		Short: "One certificate, request, CRL or key, readable",
 		Long: `show tells what is in a certificate or chain, a request, a CRL, a private or
-public key (PEM or DER), how a softtoken (.p12) is protected, or an .esl or .auth
-file of UEFI. Of a private key it shows public facts only, and asks for no passphrase. It verifies no more than it
-says: a request's proof of possession, whether the certificates of a file link
-up, whom an .auth file was signed by.
+public key (PEM or DER), or an .esl or .auth file of UEFI, and how a softtoken
+(.p12) is protected. Of a private key it shows public facts only, and asks for no
+passphrase. It verifies no more than it says: a request's proof of possession,
+whether the certificates of a file link up, whom an .auth file was signed by.
 
 An argument with a slash or a dot in it is a file. Any other is an entry of the
 plan in the PKI directory, of which show tells also what the record knows; or, if
