@@ -24,6 +24,7 @@ var ladder = map[string]int{
 	"cms":               20,
 	"store":             20,
 	"ledger":            25,
+	"store/storetest":   21,
 	"artifact/verity":   30,
 	"artifact/guestos":  31,
 	"artifact/efi":      31,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"testing"
 )
@@ -79,12 +78,12 @@ func TestClaim(t *testing.T) {
 // Of many who claim one name at once, in several stores open on one file, one gets it.
 func TestClaimRace(t *testing.T) {
 	ctx := context.Background()
-	path := filepath.Join(t.TempDir(), "pki.db")
+	path := newPlace(t)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	won := map[string]int{}
 	for process := range 4 {
-		db, err := Open(ctx, path)
+		db, err := openAny(ctx, path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ func child(role string, args []string) {
 		if err != nil {
 			return err
 		}
-		db, err := Open(ctx, args[0])
+		db, err := openAny(ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func command(role string, args ...string) *exec.Cmd {
 
 func TestKilled(t *testing.T) {
 	ctx := t.Context()
-	path := filepath.Join(t.TempDir(), "pki.db")
+	path := newPlace(t)
 	durable := map[uint64]bool{}
 	// The first rounds are killed while they make the store; on a slow machine it
 	// takes more of them until one issues a certificate.
@@ -120,7 +120,7 @@ func TestKilled(t *testing.T) {
 			must(t, err)
 			durable[n], durable[n+1], durable[n+2] = true, true, true
 		}
-		db, err := Open(ctx, path)
+		db, err := openAny(ctx, path)
 		must(t, err)
 		must(t, db.Verify(ctx))
 		for n := range durable {
@@ -145,7 +145,7 @@ func TestKilled(t *testing.T) {
 
 func TestGoroutinesAndProcesses(t *testing.T) {
 	ctx := t.Context()
-	path := filepath.Join(t.TempDir(), "pki.db")
+	path := newPlace(t)
 	// They race to make the store, too.
 	var wg sync.WaitGroup
 	for p := range 2 {
@@ -196,7 +196,7 @@ func TestOneSerialForMany(t *testing.T) {
 func TestWaitEndsWithContext(t *testing.T) {
 	db := newDB(t)
 	second := reopen(t, db.name)
-	tx, err := db.sql.BeginTx(t.Context(), nil)
+	tx, _, err := db.backend.begin(t.Context(), db.sql)
 	must(t, err)
 	defer tx.Rollback()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

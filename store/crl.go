@@ -60,7 +60,7 @@ func (db *DB) RecordCRL(ctx context.Context, c CRL) error {
 			}
 			_, err = tx.ExecContext(ctx, `INSERT INTO crl (entry, issuer, issuer_key, part, delta, number, base, covers, this_update, next_update, sha256, size, entries)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-				seq, c.Issuer, octets(string(c.IssuerKeyID)), c.Partition, flag(c.Delta), int64(c.Number), int64(c.Base), c.Covers,
+				seq, c.Issuer, octets(string(c.IssuerKeyID)), c.Partition, bit(c.Delta), int64(c.Number), int64(c.Base), c.Covers,
 				c.ThisUpdate.Unix(), c.NextUpdate.Unix(), c.SHA256[:], c.Size, c.Entries)
 			return err
 		})
@@ -98,7 +98,7 @@ func latestCRL(ctx context.Context, q querier, issuer string, issuerKeyID []byte
 	var sum []byte
 	err := q.QueryRowContext(ctx, `SELECT entry, number, base, covers, this_update, next_update, sha256, size, entries FROM crl
 		WHERE issuer = $1 AND issuer_key = $2 AND part = $3 AND delta = $4 ORDER BY entry DESC LIMIT 1`,
-		issuer, octets(string(issuerKeyID)), partition, flag(delta)).
+		issuer, octets(string(issuerKeyID)), partition, bit(delta)).
 		Scan(&c.Entry, &number, &base, &c.Covers, &thisUpdate, &nextUpdate, &sum, &c.Size, &c.Entries)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
@@ -150,8 +150,8 @@ func (c CRL) entry() (Entry, error) {
 	return Entry{Kind: KindCRL, Actor: c.Actor, Name: c.Issuer, SHA256: hex.EncodeToString(c.SHA256[:]), Detail: detail}, nil
 }
 
-// flag is b as a column has it.
-func flag(b bool) int64 {
+// bit is b as a column has it.
+func bit(b bool) int64 {
 	if b {
 		return 1
 	}
