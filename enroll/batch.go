@@ -59,7 +59,15 @@ type batch struct {
 // rejected stops nothing; an error that is ours, or of done, or of ctx, ends the
 // batch. What was under way then is not lost: the same batch begun again answers
 // what was issued before from the record, and goes on where it stopped.
-func (r *Registrar) SignAll(ctx context.Context, in iter.Seq[Request], done func(Result) error) (totals Totals, _ error) {
+func (r *Registrar) SignAll(ctx context.Context, in iter.Seq[Request], done func(Result) error) (totals Totals, err error) {
+	err = errors.Join(r.db.Bulk(ctx, func() error {
+		totals, err = r.signAll(ctx, in, done)
+		return nil // Bulk would say what it did
+	}), err)
+	return totals, err
+}
+
+func (r *Registrar) signAll(ctx context.Context, in iter.Seq[Request], done func(Result) error) (totals Totals, _ error) {
 	b := &batch{Registrar: r, inFlight: map[string]*item{}}
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	defer b.cancel()

@@ -171,7 +171,7 @@ type Result struct {
 // was issued for it before. The error is that of the result, or ours.
 func (r *Registrar) Sign(ctx context.Context, request []byte) (Result, error) {
 	var result Result
-	_, err := r.SignAll(ctx, func(yield func(Request) bool) { yield(Request{Data: request}) }, func(one Result) error {
+	_, err := r.signAll(ctx, func(yield func(Request) bool) { yield(Request{Data: request}) }, func(one Result) error {
 		result = one
 		return one.Err
 	})

@@ -125,6 +125,9 @@ func (q Query) cursor(r Record) Cursor {
 	}
 }
 
+// Behind returns the place behind a certificate that the query has selected.
+func (q Query) Behind(r Record) Cursor { return q.cursor(r) }
+
 // parse reads what cursor wrote for such a query.
 func (q Query) parse(c Cursor) (p place, err error) {
 	if c == "" {

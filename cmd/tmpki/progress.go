@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -16,6 +18,8 @@ type progress struct {
 	bars *mpb.Progress
 	bar  *mpb.Bar
 	now  string
+
+	begun time.Time // of a batch
 }
 
 func (a *app) newProgress() *progress {
@@ -77,6 +81,35 @@ func (p *progress) bytes(done, total int64) {
 	p.bar.SetCurrent(done)
 }
 
+// requests shows how far a batch is, of which the total is known in requests, or in
+// octets, or not at all.
+func (p *progress) requests(done, total, read, size int64) {
+	if p.bars == nil {
+		return
+	}
+	if total == 0 {
+		total = size
+	}
+	if p.bar == nil {
+		decorators := []decor.Decorator{decor.Any(func(decor.Statistics) string { return " " + p.now })}
+		if total > 0 {
+			decorators = append(decorators, decor.AverageETA(decor.ET_STYLE_GO, decor.WC{W: 1}))
+		}
+		p.bar = p.bars.AddBar(total, mpb.BarRemoveOnComplete(), mpb.AppendDecorators(decorators...))
+		p.begun = time.Now()
+	}
+	if done%64 != 0 {
+		return
+	}
+	p.now = fmt.Sprintf("%d requests, %.0f/s, remaining ", done, float64(done)/time.Since(p.begun).Seconds())
+	if total == size {
+		done = read
+	}
+	if total > 0 {
+		p.bar.SetCurrent(min(done, total-1)) // it ends when the batch ends
+	}
+}
+
 // close takes the bar away, finished or not.
 func (p *progress) close() {
 	if p.bars == nil {
@@ -86,4 +119,5 @@ func (p *progress) close() {
 		p.bar.Abort(true)
 	}
 	p.bars.Wait()
+	p.bars = nil
 }

@@ -77,6 +77,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.ocspCmd(),
 		a.issueCmd(),
 		a.tokenCmd(),
+		a.deviceCmd(),
 		a.logCmd(),
 		a.expiryCmd(),
 		a.backupCmd(),
