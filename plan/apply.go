@@ -61,7 +61,7 @@ func Apply(ctx context.Context, dir string, o Options) ([]Step, error) {
 	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
 		return nil, fmt.Errorf("no PKI directory: %w", err)
 	}
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	// 2. Keys. They are made first, and written when all are there: whatever
 	// fails before leaves nothing behind.
 	storePath := StorePath(dir)
-	if _, err := os.Lstat(storePath); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(storePath); errors.Is(err, fs.ErrNotExist) && r.Plan.Store == "" {
 		r.created = append(r.created, storePath)
 	}
 	defer func() {

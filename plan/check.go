@@ -228,7 +228,11 @@ func abs(dir string) string {
 func (f *findings) store(ctx context.Context, dir string) error {
 	db, err := ReadStore(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", StoreName)
+		place := StoreName
+		if url, err := storeURL(dir); err == nil && url != "" {
+			place = url
+		}
+		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", place)
 		return nil
 	}
 	if err != nil {

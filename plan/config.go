@@ -9,6 +9,7 @@ import (
 type fileConfig struct {
 	Version      int                        `yaml:"version"`
 	Plan         string                     `yaml:"plan"`
+	Store        string                     `yaml:"store,omitempty"` // URL of a database; none: the file pki.db
 	Subject      ca.SubjectConfig           `yaml:"subject"`
 	Targets      map[string]targetConfig    `yaml:"targets"`
 	Keys         keysConfig                 `yaml:"keys"`

@@ -46,7 +46,7 @@ type MadeCRL struct {
 // error tells of all of them. The number of each is recorded, durably, before its
 // file gets its name: whatever is killed, no two CRLs of a key have one number.
 func MakeCRLs(ctx context.Context, dir string, o CRLOptions) (made []MadeCRL, err error) {
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}

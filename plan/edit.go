@@ -19,7 +19,7 @@ import (
 // written. Comments and layout are edit's to keep: see insertBelow. If applying
 // fails before a new entry has a key, the plan goes back to what it was.
 func Edit(ctx context.Context, dir string, o Options, edit func(p *Plan, text []byte) ([]byte, error)) ([]Step, error) {
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}

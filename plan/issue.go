@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"tmpki/ca"
-	"tmpki/internal/durable"
 	"tmpki/keys"
 	"tmpki/spki"
 	"tmpki/store"
@@ -58,7 +57,7 @@ func (p *PKI) Issue(ctx context.Context, o Options, r IssueRequest) (_ *Issued, 
 		return nil, err
 	}
 	// 1. One at a time: two must not take one name.
-	lock, err := durable.LockDir(ctx, p.Dir, o.Waiting)
+	lock, err := LockPKI(ctx, p.Dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"tmpki/ca"
 	"tmpki/keys"
 	"tmpki/spki"
+	"tmpki/store"
 	"tmpki/uefi"
 )
 
@@ -48,6 +49,12 @@ func (l *loader) header() error {
 	}
 	if !namePattern.MatchString(l.config.Plan) {
 		return l.doc.fail("plan", fmt.Errorf("%q is not a name of letters, digits, _ and -", l.config.Plan))
+	}
+	if l.config.Store != "" {
+		if err := store.CheckURL(l.config.Store); err != nil {
+			return l.doc.fail("store", err)
+		}
+		l.plan.Store = l.config.Store
 	}
 	if len(l.config.Authorities) == 0 {
 		return l.doc.fail("authorities", errors.New("no authority in the plan"))

@@ -184,6 +184,10 @@ func must[T any](v T, err error) T {
 
 // refusals change one thing in small, and name the error.
 var refusals = []struct{ name, old, new, want string }{
+	{"a store with a password", "plan: small\n", "plan: small\nstore: postgres://u:secret@h/d\n",
+		"pki.yaml:3: store: a password has no place in the URL: put it into the variable PGPASSWORD or the file ~/.pgpass, or use a client certificate"},
+	{"a store of another kind", "plan: small\n", "plan: small\nstore: mysql://u@h/d\n",
+		`pki.yaml:3: store: unknown kind of database "mysql": write postgres://USER@HOST/DATABASE`},
 	{"unknown key at the top", "plan: small\n", "plan: small\nplans: x\n",
 		`pki.yaml:3: plans: unknown field "plans"`},
 	{"unknown key in subject", "  country: DE\n", "  country: DE\n  town: x\n",

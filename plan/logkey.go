@@ -154,7 +154,7 @@ func (p *PKI) logSigner(key string) (note.Signer, error) {
 // makeLogKey makes the log's key and records its public half. A key that a run has
 // left which died before it could record it, is taken.
 func (p *PKI) makeLogKey(ctx context.Context, o Options) (key string, err error) {
-	lock, err := durable.LockDir(ctx, p.Dir, o.Waiting)
+	lock, err := LockPKI(ctx, p.Dir, o.Waiting)
 	if err != nil {
 		return "", err
 	}

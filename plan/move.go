@@ -44,7 +44,7 @@ type Moved struct {
 //
 // Whoever had the file still has the key: see doc/operations.md.
 func MoveKey(ctx context.Context, dir string, o Options, m Move) (_ *Moved, err error) {
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func MoveKey(ctx context.Context, dir string, o Options, m Move) (_ *Moved, err 
 		return nil, fmt.Errorf("the key in the token does not work: %w", err)
 	}
 	// 5. Record it, and make it so.
-	db, err := store.Open(ctx, StorePath(dir))
+	db, err := p.OpenStore(ctx)
 	if err != nil {
 		return nil, err
 	}

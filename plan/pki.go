@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"tmpki/ca"
 	"tmpki/spki"
-	"tmpki/store"
 )
 
 // PKI is a PKI directory that was looked at: its plan, and what is there. It
@@ -75,46 +73,6 @@ func lookWith(ctx context.Context, dir string, is *Plan) (*PKI, []fault, error) 
 	}
 	return p, faults, ctx.Err()
 }
-
-// OpenStore opens the store of the PKI for reading and writing, and makes it if
-// there is none.
-func (p *PKI) OpenStore(ctx context.Context) (*store.DB, error) {
-	return store.Open(ctx, StorePath(p.Dir))
-}
-
-// OpenStoreReadOnly opens the store of the PKI for reading. If there is none, the
-// error is fs.ErrNotExist.
-func (p *PKI) OpenStoreReadOnly(ctx context.Context) (*store.DB, error) {
-	return ReadStore(ctx, p.Dir)
-}
-
-// ReadStore opens the store of a PKI directory for reading, whatever state its plan
-// is in. If there is none, the error is fs.ErrNotExist. If a process was killed in a
-// transaction, its journal or log is in the way: then opening for writing takes that in
-// first.
-func ReadStore(ctx context.Context, dir string) (*store.DB, error) {
-	path := StorePath(dir)
-	db, err := store.OpenReadOnly(ctx, path)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return db, err
-	}
-	_, journal := os.Lstat(path + "-journal")
-	_, log := os.Lstat(path + "-wal")
-	if journal != nil && log != nil {
-		return nil, err
-	}
-	rw, err := store.Open(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	if err := rw.Close(); err != nil {
-		return nil, err
-	}
-	return store.OpenReadOnly(ctx, path)
-}
-
-// StorePath returns the path of the store of a PKI directory.
-func StorePath(dir string) string { return filepath.Join(dir, StoreName) }
 
 // checkPlaces refuses a published file in the place of a key. Load has compared
 // the paths as they are written; only here it shows that an absolute one, or one

@@ -26,6 +26,7 @@ const (
 // Plan is a checked pki.yaml; only Load makes one.
 type Plan struct {
 	Name      string      // such as "development"
+	Store     string      // URL of the database with the store; "": the file StoreName
 	Entries   []*Entry    // every certificate, issuers before what they issue
 	UEFI      *UEFI       // nil: no UEFI part
 	Published []Published // in the order of the file

@@ -14,7 +14,6 @@ import (
 	"tmpki/ca"
 	"tmpki/ceremony"
 	"tmpki/cms"
-	"tmpki/internal/durable"
 	"tmpki/store"
 	"tmpki/uefi"
 )
@@ -44,7 +43,7 @@ func TakeResponse(ctx context.Context, dir string, bundle []byte, o Options, con
 	if _, err := os.Stat(filepath.Join(dir, FileName)); err != nil {
 		return nil, fmt.Errorf("no PKI directory: %w", err)
 	}
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}

@@ -252,7 +252,7 @@ type UpdateResult struct {
 // The plan stays as it is: what is to be in the variable for good stands there.
 func SignUpdate(ctx context.Context, dir string, o Options, r UpdateRequest) (_ *UpdateResult, err error) {
 	// 1. One at a time: each update needs a later time than the one before.
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if err != nil {
 		return nil, err
 	}

@@ -2,10 +2,7 @@ package signing
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -224,12 +221,12 @@ func (d *DropIn) recordToken(ctx context.Context, uri keys.URI, signer *Signer, 
 // where a plan can put keys, or "".
 func directoryOf(key string) (string, error) {
 	for dir := filepath.Dir(key); ; dir = filepath.Dir(dir) {
-		_, err := os.Stat(plan.StorePath(dir))
-		if err == nil {
-			return dir, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		found, err := plan.HasStore(dir)
+		if err != nil {
 			return "", err
+		}
+		if found {
+			return dir, nil
 		}
 		if dir == filepath.Dir(dir) {
 			return "", nil

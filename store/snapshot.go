@@ -26,6 +26,9 @@ func (db *DB) Snapshot(ctx context.Context, path string) error {
 }
 
 func (db *DB) snapshot(ctx context.Context, path string) (err error) {
+	if _, ok := db.backend.(file); !ok {
+		return errors.New("it is in a database: use the tools of that, such as pg_dump")
+	}
 	// SQLite would make the file with the mode of its own liking.
 	if err := durable.CreateFile(path, nil, 0o600); err != nil {
 		return err

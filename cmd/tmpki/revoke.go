@@ -81,7 +81,7 @@ func (a *app) revoke(ctx context.Context, o revokeFlags, args []string) (err err
 	if err != nil {
 		return err
 	}
-	lock, err := durable.LockDir(ctx, dir, a.options(os.Stderr).Waiting)
+	lock, err := plan.LockPKI(ctx, dir, a.options(os.Stderr).Waiting)
 	if err != nil {
 		return err
 	}

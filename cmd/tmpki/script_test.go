@@ -14,6 +14,7 @@ import (
 
 	"tmpki/internal/tooltest"
 	"tmpki/keys/keytest"
+	"tmpki/store/storetest"
 )
 
 // TestScripts runs testdata/script, one file for each rule of the command line.
@@ -26,6 +27,8 @@ import (
 //	json FILE               FILE (or stdout) must be one JSON value
 //	softhsm TOKEN...        make tokens, with the PIN $PIN, outside of the script's
 //	                        directory; again, it adds more
+//	database                make a database on a PostgreSQL server of the script's
+//	                        own; its URL is $DB
 //	refuses CODE TEXT COMMAND...
 //	                        the command must exit with CODE, tell TEXT on standard
 //	                        error, and leave nothing in its working directory or
@@ -48,13 +51,14 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"need":    scriptNeed,
-			"pki":     scriptPKI,
-			"exits":   scriptExits,
-			"state":   scriptState,
-			"json":    scriptJSON,
-			"softhsm": scriptSoftHSM,
-			"refuses": scriptRefuses,
+			"need":     scriptNeed,
+			"pki":      scriptPKI,
+			"exits":    scriptExits,
+			"state":    scriptState,
+			"json":     scriptJSON,
+			"softhsm":  scriptSoftHSM,
+			"database": scriptDatabase,
+			"refuses":  scriptRefuses,
 		},
 		RequireUniqueNames: true,
 	})
@@ -121,6 +125,20 @@ func scriptSoftHSM(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv(name, value)
 	}
 }
+
+func scriptDatabase(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg || len(args) != 0, "database")
+	t := scriptT{ts.Value("t").(testscript.T), ts}
+	ts.Setenv("DB", storetest.Start(t).URL(t))
+}
+
+// scriptT is a script as a test that can be cleaned up behind.
+type scriptT struct {
+	testscript.T
+	script *testscript.TestScript
+}
+
+func (t scriptT) Cleanup(f func()) { t.script.Defer(f) }
 
 func scriptRefuses(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg || len(args) < 3, "refuses CODE TEXT COMMAND...")
