@@ -27,9 +27,8 @@ import (
 )
 
 // NamePrefix begins the names under which the store has the certificates of
-// devices; the UUID follows in small letters, whatever the profile. So a device
-// keeps its name when it changes from one product line to another.
-const NamePrefix = "device/"
+// devices.
+const NamePrefix = plan.DevicePrefix
 
 // Options are what a Registrar needs beside the PKI.
 type Options struct {

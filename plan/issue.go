@@ -49,6 +49,14 @@ type Issued struct {
 // IssuedName is what the store knows a certificate by that is no entry of the plan.
 func IssuedName(profile, name string) string { return profile + "/" + name }
 
+// DevicePrefix begins the names under which the store has the certificates of
+// devices; the UUID follows in small letters, whatever the profile. So a device
+// keeps its name when it changes from one product line to another.
+const DevicePrefix = "device/"
+
+// DeviceName is what the store knows the certificates of a device by.
+func DeviceName(uuid string) string { return DevicePrefix + strings.ToLower(uuid) }
+
 // Issue issues one certificate by the plan's issuer for the profile, and records
 // it. A *ca.RejectedError is the requester's to mend.
 func (p *PKI) Issue(ctx context.Context, o Options, r IssueRequest) (_ *Issued, err error) {
@@ -186,13 +194,8 @@ func (p *PKI) issuerOf(ctx context.Context, db *store.DB, i *Issuance, now time.
 	}
 	for n, c := range chain {
 		e := i.Issuer.Chain()[n]
-		r, err := db.Revocation(ctx, e.Signer().Name, c.SerialNumber.Bytes())
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-		case err != nil:
-			return nil, err
-		case r.Reason != store.RemoveFromCRL:
-			return nil, fmt.Errorf("%s can't issue: the certificate of %s is revoked since %s (%v)", i.Issuer.Name, e.Name, r.Time.Format(time.DateOnly), r.Reason)
+		if err := notRevoked(ctx, db, e.Name, e.Signer().Name, c); err != nil {
+			return nil, fmt.Errorf("%s can't issue: %w", i.Issuer.Name, err)
 		}
 		if now.Before(c.NotBefore) || !now.Before(c.NotAfter) {
 			return nil, fmt.Errorf("%s can't issue now: the certificate of %s is valid from %s to %s", i.Issuer.Name, e.Name,

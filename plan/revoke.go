@@ -67,10 +67,11 @@ func FindCertificate(ctx context.Context, db *store.DB, what string, states ...s
 			}
 		}
 	}
-	// 2. A name. UUIDs are names in one case of their letters.
+	// 2. A name. UUIDs are names in one case of their letters, behind what begins
+	// those of devices, or, in records from elsewhere, behind nothing.
 	names := []string{what}
 	if uuidPattern.MatchString(what) {
-		names = append(names, strings.ToLower(what), strings.ToUpper(what))
+		names = append(names, DeviceName(what), strings.ToLower(what), strings.ToUpper(what))
 	}
 	for _, name := range names {
 		list, err := db.ByName(ctx, name)

@@ -1,10 +1,16 @@
 package plan
 
 import (
+	"bytes"
+	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 
 	"tmpki/ca"
+	"tmpki/internal/durable"
 	"tmpki/internal/fileset"
 )
 
@@ -23,7 +29,7 @@ var trustKind = []string{
 //	ima/x509_ima.der                 CONFIG_IMA_X509_PATH; each further signer in a file of its own
 //	device/ssig_rootca.cert          tokens/ssig_rootca.cert of a device
 //	guestos/ca/SHA1                  tokens/ca of a device
-//	backend/*.pem                    CAfile and CRLfile of a TLS server
+//	backend/NAME.pem, crl.pem        CAfile and CRLfile of a TLS server
 func (p *PKI) TrustFiles(anchors []TrustAnchor) (*fileset.Set, error) {
 	set := &fileset.Set{Kind: trustKind}
 	for i, a := range anchors {
@@ -52,7 +58,45 @@ func (p *PKI) TrustFiles(anchors []TrustAnchor) (*fileset.Set, error) {
 			return nil, err
 		}
 	}
-	return set, nil
+	return set, p.addCRLs(set, anchors)
+}
+
+// addCRLs adds the CRLs of backends' anchors, as far as they are made, in one file:
+// a server that checks any must have all. Of a file that is not what its
+// authority has signed, whoever relies on it would learn too late.
+func (p *PKI) addCRLs(set *fileset.Set, anchors []TrustAnchor) error {
+	var text bytes.Buffer
+	var done []*Entry
+	for _, a := range anchors {
+		if a.Consumer != ForBackend || a.Entry.CRL == nil || slices.Contains(done, a.Entry) {
+			continue
+		}
+		done = append(done, a.Entry)
+		for partition := range a.Entry.CRL.Partitions {
+			file := a.Entry.CRL.File(partition, false)
+			data, _, err := durable.ReadFile(filepath.Join(p.Dir, filepath.FromSlash(file)), 2*ca.MaxCRL)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			crl, err := ca.ParseCRL(data)
+			if err == nil {
+				err = crl.CheckSignature(p.Have.Certificates[a.Entry.Name].Key)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			if err := pem.Encode(&text, &pem.Block{Type: "X509 CRL", Bytes: crl.Raw}); err != nil {
+				return err
+			}
+		}
+	}
+	if text.Len() == 0 {
+		return nil
+	}
+	return set.Add("backend/crl.pem", text.Bytes())
 }
 
 // shares reports whether two anchors stand in one file.

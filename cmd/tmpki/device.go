@@ -13,6 +13,6 @@ they made for keys of their own, and lists them.`,
 		Args: a.noSubcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.deviceSignCmd(), a.deviceListCmd(), a.deviceShowCmd(), a.deviceExportCmd())
+	cmd.AddCommand(a.deviceSignCmd(), a.deviceListCmd(), a.deviceShowCmd(), a.deviceExportCmd(), a.deviceBundleCmd())
 	return cmd
 }

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
+	"io"
 	"strings"
 	"time"
 
@@ -25,8 +25,23 @@ func (a *app) openPKI(cmd *cobra.Command) (*plan.PKI, error) {
 	return plan.Open(cmd.Context(), dir)
 }
 
-// writeSet writes files to a directory, an archive, or standard output.
+// writeSet writes files to a directory, an archive, or standard output, and tells
+// about it.
 func (a *app) writeSet(p *plan.PKI, set *fileset.Set, out string, modified time.Time) error {
+	if err := putSet(a.cmd.OutOrStdout(), p, set, out, modified); err != nil || out == "-" {
+		return err
+	}
+	if a.json {
+		return a.printJSON(newSetJSON(out, set))
+	}
+	for _, name := range set.Names() {
+		a.printf("  %s\n", visible(name))
+	}
+	a.printf("%s: %s and %s\n", visible(out), count(len(set.Names()), "file", "files"), fileset.Checksums)
+	return nil
+}
+
+func putSet(stdout io.Writer, p *plan.PKI, set *fileset.Set, out string, modified time.Time) error {
 	if out != "-" && !strings.HasSuffix(out, ".tar") {
 		return set.WriteDir(out)
 	}
@@ -35,7 +50,7 @@ func (a *app) writeSet(p *plan.PKI, set *fileset.Set, out string, modified time.
 		return err
 	}
 	if out == "-" {
-		_, err := a.cmd.OutOrStdout().Write(b.Bytes())
+		_, err := stdout.Write(b.Bytes())
 		return err
 	}
 	if err := p.CheckOutput(out); err != nil {
@@ -74,11 +89,4 @@ func newSetJSON(out string, set *fileset.Set) setJSON {
 		j.Files = append(j.Files, fileJSON{name, hex.EncodeToString(sum[:])})
 	}
 	return j
-}
-
-func (a *app) printSet(out string, set *fileset.Set) {
-	for _, name := range set.Names() {
-		a.printf("  %s\n", visible(name))
-	}
-	a.printf("%s: %s and %s\n", visible(strings.TrimRight(out, string(os.PathSeparator))), count(len(set.Names()), "file", "files"), fileset.Checksums)
 }

@@ -225,19 +225,11 @@ give the same archive.`,
 			}
 			for _, t := range anchors {
 				for _, w := range t.Warnings {
-					if t.File == "" {
-						continue // it is not in the export
+					if t.File != "" {
+						a.warn(fmt.Sprintf("%s: %s: %s", t.Consumer, t.Name, w))
 					}
-					a.warn(fmt.Sprintf("%s: %s: %s", t.Consumer, t.Name, w))
 				}
 			}
-			if out == "-" {
-				return nil
-			}
-			if a.json {
-				return a.printJSON(newSetJSON(out, set))
-			}
-			a.printSet(out, set)
 			return nil
 		},
 	}
