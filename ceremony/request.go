@@ -46,6 +46,7 @@ type CertificateItem struct {
 // CRLItem asks for a CRL of an authority.
 type CRLItem struct {
 	Authority string    `json:"authority"`
+	Covers    int64     `json:"covers"`            // the last ledger entry of the asking machine that it knows; -1: none
 	Number    int64     `json:"number"`            // at least
 	Revoked   []Revoked `json:"revoked,omitempty"` // all that is to be on it
 	Validity  int64     `json:"validity"`          // seconds until the next one is due
@@ -53,10 +54,11 @@ type CRLItem struct {
 
 // Revoked is an entry of a CRL (RFC 5280, Section 5.3).
 type Revoked struct {
-	Name   string    `json:"name"` // for people
-	Reason int       `json:"reason"`
-	Serial string    `json:"serial"` // hexadecimal
-	Time   time.Time `json:"time"`
+	Invalidity time.Time `json:"invalidity"` // since when not to be trusted; zero: not said
+	Name       string    `json:"name"`       // for people
+	Reason     int       `json:"reason"`
+	Serial     string    `json:"serial"` // hexadecimal
+	Time       time.Time `json:"time"`
 }
 
 // VariableItem asks for a signed UEFI variable.
@@ -182,12 +184,12 @@ func (r *Request) check() error {
 }
 
 func (c CRLItem) check() error {
-	if c.Number < 1 || c.Validity < 60 || c.Validity > 100*365*24*3600 || len(c.Revoked) > maxItems {
+	if c.Number < 1 || c.Covers < -1 || c.Validity < 60 || c.Validity > 100*365*24*3600 || len(c.Revoked) > maxItems {
 		return fmt.Errorf("number %d, validity %d s, %d revoked: out of bounds", c.Number, c.Validity, len(c.Revoked))
 	}
 	for i, r := range c.Revoked {
 		// RFC 5280, Section 5.3.1: 7 is not used, and 8 is for delta CRLs.
-		if !isSerial(r.Serial) || r.Reason < 0 || r.Reason > 10 || r.Reason == 7 || r.Reason == 8 || len(r.Name) > maxText || !utf8.ValidString(r.Name) || r.Time.IsZero() || !isTime(r.Time) {
+		if !isSerial(r.Serial) || r.Reason < 0 || r.Reason > 10 || r.Reason == 7 || r.Reason == 8 || len(r.Name) > maxText || !utf8.ValidString(r.Name) || r.Time.IsZero() || !isTime(r.Time) || !isTime(r.Invalidity) {
 			return fmt.Errorf("revocation %d is malformed", i+1)
 		}
 		if i > 0 && c.Revoked[i-1].Serial >= r.Serial {

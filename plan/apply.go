@@ -106,6 +106,9 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 	if err := r.sweep(); err != nil {
 		return nil, err
 	}
+	if err := r.restoreCRLs(ctx); err != nil {
+		return nil, err
+	}
 	all, err := r.Plan.Steps(r.Have, o.Demand)
 	if err != nil {
 		return nil, err

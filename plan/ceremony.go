@@ -62,6 +62,11 @@ func (l *loader) ceremony() error {
 			return l.doc.fail(e.key+".custody", fmt.Errorf("%s is offline, but its issuer %q is not: put the issuer offline too, or %s online", e.Name, e.Signer().Name, e.Name))
 		}
 	}
+	for _, e := range l.plan.Entries {
+		if e.AtCeremony && e.TwinOf == nil && e.CRL != nil && (e.CRL.Partitions > 1 || e.CRL.Delta > 0) {
+			return l.doc.fail(e.key+".crl", fmt.Errorf("%s is offline: a ceremony makes one full CRL, without partitions and deltas", e.Name))
+		}
+	}
 	for _, f := range l.plan.Published {
 		if f.Form == FormKeyCertificate && f.Entry.AtCeremony {
 			return &Error{File: l.doc.file, Line: l.doc.publishLine(f.File), Key: "publish." + f.File, Err: fmt.Errorf("as: the key of %q is used at ceremonies only, and so not here", f.Entry.Name)}

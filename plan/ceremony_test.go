@@ -40,6 +40,7 @@ func TestLoadCeremony(t *testing.T) {
 		{"unknown key", "Bob Example]", "Bob Example], threshold: 2", "threshold"},
 		{"nothing offline", "custody: offline", "custody: hsm", "ceremony: no entry has custody: offline, so that nothing is left for a ceremony"},
 		{"offline below online", "    subject: {common_name: Kernel}\n", "    subject: {common_name: Kernel}\n    custody: offline\n", `certificates.kernel.custody: kernel is offline, but its issuer "sub" is not: put the issuer offline too, or kernel online`},
+		{"delta CRLs", "    subject: {common_name: Root}\n", "    subject: {common_name: Root}\n    crl: {validity: 30d, delta: 1d, urls: [\"http://a.example/a.crl\"], delta_urls: [\"http://a.example/d.crl\"]}\n", "authorities.root.crl: root is offline: a ceremony makes one full CRL, without partitions and deltas"},
 		{"a published offline key", "certs/kernel.pem: {of: kernel,", "certs/kernel.pem: {of: root,", `publish.certs/kernel.pem: as: the key of "root" is used at ceremonies only, and so not here`},
 	}
 	for _, r := range rows {

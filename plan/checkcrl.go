@@ -36,6 +36,13 @@ func (f *findings) crls(ctx context.Context, r *PKI, now time.Time) error {
 		return err
 	}
 	for _, e := range entries {
+		if r.Have.Offline {
+			continue // they are kept on the other machine
+		}
+		by := "tmpki crl " + e.Name
+		if e.AtCeremony {
+			by = "a ceremony makes it, after tmpki apply"
+		}
 		states, err := r.CRLStates(ctx, db, e, now)
 		if err != nil {
 			return err
@@ -45,11 +52,11 @@ func (f *findings) crls(ctx context.Context, r *PKI, now time.Time) error {
 			case s.Overdue && s.Latest == nil && s.Delta:
 				// The full CRL says enough; the first delta follows it.
 			case s.Overdue && s.Latest == nil:
-				f.add(Bad, e.Name, "its CRL %s was never made: tmpki crl %s", s.File, e.Name)
+				f.add(Bad, e.Name, "its CRL %s was never made: %s", s.File, by)
 			case s.Overdue:
-				f.add(Bad, e.Name, "its CRL %s has expired on %s: tmpki crl %s", s.File, s.Latest.NextUpdate.Local().Format(time.DateTime), e.Name)
+				f.add(Bad, e.Name, "its CRL %s has expired on %s: %s", s.File, s.Latest.NextUpdate.Local().Format(time.DateTime), by)
 			case s.Due != "":
-				f.add(Warn, e.Name, "its CRL %s is due: %s: tmpki crl %s", s.File, s.Due, e.Name)
+				f.add(Warn, e.Name, "its CRL %s is due: %s: %s", s.File, s.Due, by)
 				f.list[len(f.list)-1].Ends = true
 			}
 		}

@@ -341,6 +341,9 @@ func (c *conduct) vet(ctx context.Context) error {
 	if err := c.vetVariables(items); err != nil {
 		return fail("%w", err)
 	}
+	if err := c.vetCRLs(items); err != nil {
+		return fail("%w", err)
+	}
 	// 4. The keys that sign: are they here, and do they open?
 	for _, e := range c.signers {
 		if err := c.vetSigner(e, items); err != nil {
@@ -606,7 +609,7 @@ func (c *conduct) begin(ctx context.Context) (err error) {
 // sign makes keys, certificates and variables, by the road of Apply. What an
 // earlier run has recorded is taken as it is.
 func (c *conduct) sign(ctx context.Context) (err error) {
-	c.total = len(c.generate) + len(c.issue) + len(c.request.Variables)
+	c.total = len(c.generate) + len(c.issue) + len(c.request.Variables) + len(c.request.CRLs)
 	defer func() {
 		if err != nil {
 			c.undo()
@@ -643,6 +646,11 @@ func (c *conduct) sign(ctx context.Context) (err error) {
 			c.Have.Updates[v.ID()] = r
 		}
 		if err := c.run.signVariable(ctx, Step{Kind: SignVariable, Variable: v}); err != nil {
+			return err
+		}
+	}
+	for _, item := range c.request.CRLs {
+		if err := c.signCRL(ctx, item); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"encoding/base64"
 	"errors"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -319,6 +320,14 @@ func TestRequestsRefused(t *testing.T) {
 			q.Variables = []ceremony.VariableItem{{ID: "PK", Owner: "6f3b5c1e-3d5a-4b0e-9a39-0f6b3a8f0c11"}}
 			return resign(q)
 		}, nil, "not one of the plan"},
+		{"a CRL of an online CA", func(q *ceremony.Request) []byte {
+			q.CRLs = []ceremony.CRLItem{{Authority: "ssig_subca", Number: 1, Covers: -1, Validity: 180 * 24 * 3600}}
+			return resign(q)
+		}, nil, "no authority of the plan whose CRLs a ceremony makes"},
+		{"a CRL for longer than the plan says", func(q *ceremony.Request) []byte {
+			q.CRLs = []ceremony.CRLItem{{Authority: "ssig_rootca", Number: 1, Covers: -1, Validity: 181 * 24 * 3600}}
+			return resign(q)
+		}, nil, "but the plan wants"},
 		{"a known certificate that is not of the plan", func(q *ceremony.Request) []byte {
 			q.Known = []ceremony.Known{{Entry: "ssig", Certificate: a.Certificates[0].Certificate}}
 			return resign(q)
@@ -351,7 +360,7 @@ func TestRequestsRefused(t *testing.T) {
 // offline keys, as nobody could.
 func TestResponsesRefused(t *testing.T) {
 	t.Parallel()
-	text := ceremonyPlan(t)
+	text := strings.Replace(ceremonyPlan(t), "    subject: {common_name: General Root CA}\n", "    subject: {common_name: General Root CA}\n    crl: {validity: 30d}\n", 1)
 	m := newMachines(t, text)
 	request := must(ceremony.ParseRequest(m.apply()))
 	good := m.mustConduct(request.Marshal()).Marshal()
@@ -374,6 +383,21 @@ func TestResponsesRefused(t *testing.T) {
 		change(&e, &q)
 		issuer := must(ca.NewIssuer("ssig_rootca", root, ssig, ssigEntry.Algorithm, linter()))
 		return must(issuer.Sign(must(issuer.Prepare(e.Profile, q)))).Raw
+	}
+	// crl makes one of gen_rootca.
+	crl := func(r *ceremony.Response, days int, number int64, revoked ...ca.RevokedCertificate) []byte {
+		issuer := must(ca.NewIssuer("gen_rootca", must(ca.ParseCertificate(index(r, "gen_rootca").Certificate)), gen, genEntry.Algorithm, linter()))
+		now := time.Now().UTC().Truncate(time.Second)
+		var out bytes.Buffer
+		must(issuer.WriteCRL(&out, ca.CRLRequest{Number: big.NewInt(number), ThisUpdate: now, NextUpdate: now.AddDate(0, 0, days)},
+			func(yield func(ca.RevokedCertificate, error) bool) {
+				for _, x := range revoked {
+					if !yield(x, nil) {
+						return
+					}
+				}
+			}))
+		return out.Bytes()
 	}
 	rows := []struct {
 		name   string
@@ -454,6 +478,19 @@ func TestResponsesRefused(t *testing.T) {
 			index(r, "ssig_subca").Certificate = c.Raw
 			return resign(r)
 		}, ErrNotAsked, ""},
+		{"no CRL", func(r *ceremony.Response) []byte { r.CRLs = nil; return resign(r) }, ErrNotAsked, "0 CRLs"},
+		{"a CRL of another authority", func(r *ceremony.Response) []byte { r.CRLs[0].Authority = "ssig_rootca"; return resign(r) }, ErrNotAsked, "CRL of ssig_rootca"},
+		{"a CRL with a bad signature", func(r *ceremony.Response) []byte {
+			c := r.CRLs[0].Content
+			c[len(c)-1] ^= 1
+			return resign(r)
+		}, nil, "CRL of gen_rootca"},
+		{"a CRL that revokes more", func(r *ceremony.Response) []byte {
+			r.CRLs[0].Content = crl(r, 30, 1, ca.RevokedCertificate{Serial: []byte{1}, Time: time.Now()})
+			return resign(r)
+		}, ErrNotAsked, "1 revocations, of 0"},
+		{"a CRL that is valid for longer", func(r *ceremony.Response) []byte { r.CRLs[0].Content = crl(r, 31, 1); return resign(r) }, ErrNotAsked, "another validity"},
+		{"a CRL with a number that is too small", func(r *ceremony.Response) []byte { r.CRLs[0].Content = crl(r, 30, 0); return resign(r) }, ErrNotAsked, "its number is below"},
 		{"no certificate at all", func(r *ceremony.Response) []byte {
 			index(r, "ssig_subca").Certificate = []byte{0x30, 0}
 			return resign(r)

@@ -3,13 +3,10 @@ package plan
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/big"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -20,7 +17,7 @@ import (
 
 // CRLTask is one CRL that is to be made, complete but for its signature: what it
 // holds comes from Entries, the rest from Request. So it can be signed here
-// (MakeCRLs) or on another machine, whose CRL AcceptCRL takes.
+// (MakeCRLs), or asked of a ceremony.
 type CRLTask struct {
 	Entry       *Entry          // the authority
 	Certificate *ca.Certificate // of its key
@@ -185,6 +182,9 @@ type CRLState struct {
 	Overdue   bool       // its next update has passed, or it was never made
 }
 
+// crlFileGone is why a CRL is due that is on record, but not in its file.
+const crlFileGone = "its file is missing, or is not what was recorded"
+
 // crlKeeper looks after the CRLs of one authority.
 type crlKeeper struct {
 	*PKI
@@ -304,7 +304,7 @@ func (k *crlKeeper) state(ctx context.Context, partition int, delta bool) (CRLSt
 	case latest.NextUpdate.Sub(k.now) <= renew:
 		s.Due = "the last one expires soon"
 	case !k.there(s.File, latest):
-		s.Due = "its file is missing, or is not what was recorded"
+		s.Due = crlFileGone
 	case k.force:
 		s.Due = "asked for"
 	}
@@ -451,56 +451,6 @@ func (p *PKI) CRLStates(ctx context.Context, db *store.DB, e *Entry, now time.Ti
 		}
 	}
 	return out, nil
-}
-
-// AcceptCRL takes a CRL that was signed elsewhere for a task: it must be by the
-// authority's key, and say what the task says. It is recorded and put in its place.
-func (p *PKI) AcceptCRL(ctx context.Context, db *store.DB, t *CRLTask, der []byte, actor string) (store.CRL, error) {
-	fail := func(err error) (store.CRL, error) {
-		return store.CRL{}, fmt.Errorf("CRL of %s, number %d: %w", t.Entry.Name, t.Number, err)
-	}
-	l, err := ca.ParseCRL(der)
-	if err != nil {
-		return fail(err)
-	}
-	if err := l.CheckSignature(t.Certificate.Key); err != nil {
-		return fail(err)
-	}
-	k, err := p.keeper(ctx, db, t.Entry, t.ThisUpdate)
-	if err == nil {
-		err = k.fixPartitions(ctx, actor)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	r := t.Request()
-	sameNumber := l.Number != nil && l.Number.Cmp(r.Number) == 0 && (l.BaseNumber == nil) == (r.BaseNumber == nil) &&
-		(l.BaseNumber == nil || l.BaseNumber.Cmp(r.BaseNumber) == 0)
-	if !sameNumber || !l.Issuer().Equal(t.Certificate.Subject()) || !l.ThisUpdate.Equal(r.ThisUpdate) || !l.NextUpdate.Equal(r.NextUpdate) {
-		return fail(errors.New("it is another CRL: number, dates or issuer differ from what was asked for"))
-	}
-	if err := l.CheckExtensions(r, t.Certificate); err != nil {
-		return fail(err)
-	}
-	next, stop := iter.Pull(l.Entries())
-	defer stop()
-	for want, err := range t.Entries(ctx, db) {
-		if err != nil {
-			return fail(err)
-		}
-		got, ok := next()
-		if !ok || !bytes.Equal(got.Serial, want.Serial) || !got.Time.Equal(want.Time) || got.Reason != want.Reason || !got.Invalidity.Equal(want.Invalidity) {
-			return fail(fmt.Errorf("serial %x is not in it as it was revoked: if something was revoked meanwhile, ask for a new one", want.Serial))
-		}
-	}
-	if more, ok := next(); ok {
-		return fail(fmt.Errorf("serial %x is in it, but not revoked", more.Serial))
-	}
-	record := t.Record(ca.IssuedCRL{SHA256: sha256.Sum256(der), Size: int64(len(der)), Entries: int64(l.Count)}, actor)
-	return record, p.putCRL(ctx, db, &record, filepath.Join(p.Dir, filepath.FromSlash(t.File())), func(w io.Writer) error {
-		_, err := w.Write(der)
-		return err
-	})
 }
 
 // crlNames lists the authorities that have CRLs.

@@ -132,6 +132,12 @@ func (p *PKI) makeCRLs(ctx context.Context, db *store.DB, e *Entry, linter *ca.L
 	if err != nil || len(tasks) == 0 {
 		return err
 	}
+	if e.AtCeremony && !p.Have.Offline {
+		if len(o.Authorities) == 0 {
+			return nil // apply asks a ceremony for it
+		}
+		return fmt.Errorf("the CRL of %s is due (%s), and its key is used at ceremonies only: tmpki apply writes the request", e.Name, tasks[0].Reason)
+	}
 	signer, err := p.Signer(e)
 	if err != nil {
 		return fmt.Errorf("the CRL of %s is due (%s): %w", e.Name, tasks[0].Reason, err)

@@ -52,7 +52,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 	}
 	var faults []fault
 	if db != nil {
-		if err := have.readStore(ctx, p, db); err != nil {
+		if err := have.readStore(ctx, p, dir, db); err != nil {
 			return have, []fault{{"pki", err}}
 		}
 	}
@@ -131,7 +131,7 @@ func (have *Inventory) unrecorded(ctx context.Context, f *Published, content []b
 	return nil, err
 }
 
-func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) error {
+func (have *Inventory) readStore(ctx context.Context, p *Plan, dir string, db *store.DB) error {
 	for _, e := range p.Entries {
 		record, err := db.Latest(ctx, e.Name)
 		if errors.Is(err, store.ErrNotFound) {
@@ -162,6 +162,9 @@ func (have *Inventory) readStore(ctx context.Context, p *Plan, db *store.DB) err
 			return err
 		}
 		have.Offline = use == ceremonyUse
+		if err := have.readDueCRLs(ctx, p, dir, db); err != nil {
+			return err
+		}
 	}
 	if p.UEFI == nil {
 		return nil

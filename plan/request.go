@@ -150,6 +150,12 @@ func (r *run) composeRequest(ctx context.Context, later []Step) (*ceremony.Reque
 				return nil, err
 			}
 			q.Certificates = append(q.Certificates, item)
+		case s.Kind == SignCRL:
+			item, err := r.crlItem(ctx, s.Entry)
+			if err != nil {
+				return nil, err
+			}
+			q.CRLs = append(q.CRLs, item)
 		case s.Kind == SignVariable:
 			v := s.Variable
 			if err := r.drawOwner(ctx, v); err != nil {

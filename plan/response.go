@@ -64,7 +64,7 @@ func TakeResponse(ctx context.Context, dir string, bundle []byte, o Options, con
 		return nil, fmt.Errorf("response: %w", err)
 	}
 	// 2. What is in it?
-	for _, check := range []func() error{t.certificates, t.variables, t.signatures, t.transcript} {
+	for _, check := range []func() error{t.certificates, t.variables, t.crls, t.signatures, t.transcript} {
 		if err := check(); err != nil {
 			return nil, fmt.Errorf("response: %w", err)
 		}
@@ -298,6 +298,9 @@ func (t *taking) signatures() error {
 	for _, v := range t.response.Variables {
 		add(t.Plan.variable(v.ID).Signer)
 	}
+	for _, c := range t.response.CRLs {
+		add(t.Plan.Entry(c.Authority))
+	}
 	if n := len(t.response.Signatures()); n != len(signers) {
 		return fmt.Errorf("%d signatures, where %d keys have signed: %w", n, len(signers), ErrNotSigned)
 	}
@@ -364,6 +367,9 @@ func (t *taking) record(ctx context.Context) error {
 		if err := t.db.PutObject(ctx, o); err != nil {
 			return err
 		}
+	}
+	if err := t.putCRLs(ctx); err != nil {
+		return err
 	}
 	return recordResponse(ctx, t.db, t.o.Actor, t.response)
 }

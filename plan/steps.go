@@ -31,6 +31,8 @@ type Inventory struct {
 	Unrecorded   map[string]*ca.Certificate  // published files that begin with one of ours that the store lacks
 	Request      *OpenRequest                // the newest that waits for a ceremony, or nil
 	Offline      bool                        // this is the machine of the ceremonies
+	DueCRLs      map[string]string           // of authorities that a ceremony makes the CRLs of: why one is due
+	revokedLast  map[string]int64            // of those, the ledger entry of the last revocation
 }
 
 // SignedVariable is an update of a UEFI variable, parsed and as it was signed.
@@ -61,6 +63,7 @@ const (
 	SignVariable     StepKind = "sign variable"
 	PublishFile      StepKind = "publish"
 	StoreCertificate StepKind = "store certificate" // beside its key in a token
+	SignCRL          StepKind = "sign CRL"          // of an authority whose key is offline
 	RequestCeremony  StepKind = "request ceremony"  // for all steps that wait for one
 )
 
@@ -71,7 +74,7 @@ const WaitsCeremony = "a ceremony"
 // Step is one thing to do. Steps of one kind are in an order that works.
 type Step struct {
 	Kind      StepKind
-	Entry     *Entry     // GenerateKey, IssueCertificate, StoreCertificate
+	Entry     *Entry     // GenerateKey, IssueCertificate, StoreCertificate, SignCRL
 	Variable  *Variable  // SignVariable
 	Published *Published // PublishFile
 	Reason    string     // why again, if it is not the first time
@@ -115,6 +118,8 @@ func (s Step) Detail() string {
 		detail = "by " + s.Variable.Signer.Name
 	case PublishFile:
 		detail = string(s.Published.Form)
+	case SignCRL:
+		detail = fmt.Sprintf("for %s", period(s.Entry.CRL.Validity))
 	case RequestCeremony:
 		detail = "a file in " + requestsDir
 	}
@@ -233,7 +238,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			publish = append(publish, Step{Kind: PublishFile, Published: f, Reason: reason, Waits: waits})
 		}
 	}
-	all := slices.Concat(generate, issue, sign, publish, p.certificateSteps(have, pending))
+	all := slices.Concat(generate, issue, sign, p.crlSteps(have), publish, p.certificateSteps(have, pending))
 	now, later := Waiting(all)
 	if p.needsRequest(have, now, later) {
 		now = append(now, Step{Kind: RequestCeremony})

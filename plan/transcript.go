@@ -62,6 +62,10 @@ func (c *conduct) agenda() *Agenda {
 		n++
 		c.describeVariable(&b, n, v)
 	}
+	for _, item := range q.CRLs {
+		n++
+		c.describeCRL(&b, n, item)
+	}
 	a.Text = b.String()
 	return a
 }
@@ -184,6 +188,18 @@ func (c *conduct) transcript(a *Agenda, confirmations []Confirmation, r *ceremon
 			{"   Time", c.Have.Variables[v.ID].Time.Format(time.RFC3339)},
 			{"   SHA-256", fmt.Sprintf("%x", sha256.Sum256(v.Content))},
 			{"   Signed by", c.variable(v.ID).Signer.Name},
+		})
+	}
+	for _, l := range r.CRLs {
+		list, err := ca.ParseCRL(l.Content)
+		if err != nil {
+			continue // WriteCRL has made it
+		}
+		fmt.Fprintf(&b, "\nCRL of %s\n", l.Authority)
+		facts(&b, [][2]string{
+			{"   Number", fmt.Sprint(list.Number)},
+			{"   Valid", list.ThisUpdate.Format(time.RFC3339) + " to " + list.NextUpdate.Format(time.RFC3339)},
+			{"   SHA-256", fmt.Sprintf("%x", sha256.Sum256(l.Content))},
 		})
 	}
 	return b.String()

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"maps"
+	"slices"
 
 	"tmpki/ceremony"
 )
@@ -139,6 +140,13 @@ func (p *Plan) needsRequest(have Inventory, now, later []Step) bool {
 				asked = asked && !(g.Kind == GenerateKey && g.Entry == s.Entry.KeyOwner())
 			}
 			if !asked {
+				return true
+			}
+		case SignCRL:
+			// One that was asked for before something else was revoked knows nothing
+			// of that, which its ledger entry tells.
+			i := slices.IndexFunc(open.CRLs, func(c ceremony.CRLItem) bool { return c.Authority == s.Entry.Name })
+			if i < 0 || open.CRLs[i].Covers < have.revokedLast[s.Entry.Name] {
 				return true
 			}
 		case SignVariable:
