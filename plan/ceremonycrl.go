@@ -68,11 +68,11 @@ func (have *Inventory) readDueCRLs(ctx context.Context, p *Plan, dir string, db 
 			have.DueCRLs[e.Name] = s.Due
 		}
 		last := int64(-1)
-		for r, err := range revocationsOf(ctx, db, e.Name, have.Certificates[e.Name].SubjectKeyId, -1) {
+		for r, err := range db.RevokedSerials(ctx, e.Name, have.Certificates[e.Name].SubjectKeyId, -1) {
 			if err != nil {
 				return err
 			}
-			last = max(last, r.entry)
+			last = max(last, r.Entry)
 		}
 		have.revokedLast[e.Name] = last
 	}

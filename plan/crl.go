@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -53,11 +52,11 @@ func (t *CRLTask) Request() ca.CRLRequest {
 // Entries yields what goes into the CRL. It goes through all of them before Record
 // knows how far the CRL sees.
 func (t *CRLTask) Entries(ctx context.Context, db *store.DB) iter.Seq2[ca.RevokedCertificate, error] {
-	return t.from(revocationsOf(ctx, db, t.Entry.Name, t.Certificate.SubjectKeyId, t.BaseCovers))
+	return t.from(db.RevokedSerials(ctx, t.Entry.Name, t.Certificate.SubjectKeyId, t.BaseCovers))
 }
 
 // from is Entries with the authority's revocations at hand.
-func (t *CRLTask) from(revocations iter.Seq2[revocation, error]) iter.Seq2[ca.RevokedCertificate, error] {
+func (t *CRLTask) from(revocations iter.Seq2[store.RevokedSerial, error]) iter.Seq2[ca.RevokedCertificate, error] {
 	return func(yield func(ca.RevokedCertificate, error) bool) {
 		t.covers = t.BaseCovers
 		for r, err := range revocations {
@@ -65,16 +64,16 @@ func (t *CRLTask) from(revocations iter.Seq2[revocation, error]) iter.Seq2[ca.Re
 				yield(ca.RevokedCertificate{}, err)
 				return
 			}
-			if r.entry <= t.BaseCovers {
+			if r.Entry <= t.BaseCovers {
 				continue
 			}
-			t.covers = max(t.covers, r.entry)
+			t.covers = max(t.covers, r.Entry)
 			if !t.lists(&r) {
 				continue
 			}
-			e := ca.RevokedCertificate{Serial: r.serial(), Time: time.Unix(r.time, 0), Reason: r.reason}
-			if r.invalidity != 0 {
-				e.Invalidity = time.Unix(r.invalidity, 0)
+			e := ca.RevokedCertificate{Serial: r.Serial(), Time: time.Unix(r.Time, 0), Reason: r.Reason}
+			if r.Invalidity != 0 {
+				e.Invalidity = time.Unix(r.Invalidity, 0)
 			}
 			// A clock that was put back must not keep a CRL from being made.
 			if e.Time.After(t.ThisUpdate) {
@@ -89,14 +88,14 @@ func (t *CRLTask) from(revocations iter.Seq2[revocation, error]) iter.Seq2[ca.Re
 
 // lists reports whether a revocation has a place in the CRL. A certificate leaves
 // the full CRL when one was made after its end that had it (RFC 5280, Section 3.3).
-func (t *CRLTask) lists(r *revocation) bool {
-	if ca.Partition(r.serial(), t.Entry.CRL.Partitions) != t.Partition {
+func (t *CRLTask) lists(r *store.RevokedSerial) bool {
+	if ca.Partition(r.Serial(), t.Entry.CRL.Partitions) != t.Partition {
 		return false
 	}
 	if t.Delta {
 		return true
 	}
-	return r.reason != ca.RemoveFromCRL && !(t.Before != nil && r.entry <= t.Before.Covers && r.notAfter < t.Before.ThisUpdate.Unix())
+	return r.Reason != ca.RemoveFromCRL && !(t.Before != nil && r.Entry <= t.Before.Covers && r.NotAfter < t.Before.ThisUpdate.Unix())
 }
 
 // Record returns what the store keeps of the CRL, once it is signed.
@@ -108,61 +107,25 @@ func (t *CRLTask) Record(issued ca.IssuedCRL, actor string) store.CRL {
 	}
 }
 
-// revocation is a store.Revocation in little memory: there may be millions.
-type revocation struct {
-	number                     [20]byte
-	length                     uint8
-	reason                     ca.Reason
-	time, invalidity, notAfter int64 // Unix seconds; invalidity 0: not said
-	entry                      int64
-}
-
-func (r *revocation) serial() []byte { return r.number[:r.length] }
-
-// revocationsOf yields the revocations of what an authority's key has signed, from
-// the one behind the ledger entry after on. Those of which the store doesn't know the
-// key are among them.
-func revocationsOf(ctx context.Context, db *store.DB, issuer string, keyID []byte, after int64) iter.Seq2[revocation, error] {
-	return func(yield func(revocation, error) bool) {
-		for r, err := range db.Revocations(ctx, issuer, nil, after) {
-			if err != nil {
-				yield(revocation{}, err)
-				return
-			}
-			if len(r.IssuerKeyID) > 0 && !bytes.Equal(r.IssuerKeyID, keyID) {
-				continue
-			}
-			out := revocation{length: uint8(len(r.Serial)), reason: r.Reason, time: r.Time.Unix(), notAfter: r.NotAfter.Unix(), entry: r.Entry}
-			copy(out.number[:], r.Serial)
-			if !r.Invalidity.IsZero() {
-				out.invalidity = r.Invalidity.Unix()
-			}
-			if !yield(out, nil) {
-				return
-			}
-		}
-	}
-}
-
 // divided are the revocations of an authority by partition. They are read once for
 // all partitions, in some 80 octets each.
-type divided [][]revocation
+type divided [][]store.RevokedSerial
 
 func divide(ctx context.Context, db *store.DB, e *Entry, keyID []byte) (divided, error) {
 	out := make(divided, e.CRL.Partitions)
-	for r, err := range revocationsOf(ctx, db, e.Name, keyID, -1) {
+	for r, err := range db.RevokedSerials(ctx, e.Name, keyID, -1) {
 		if err != nil {
 			return nil, err
 		}
-		k := ca.Partition(r.serial(), e.CRL.Partitions)
+		k := ca.Partition(r.Serial(), e.CRL.Partitions)
 		out[k] = append(out[k], r)
 	}
 	return out, nil
 }
 
 // of yields the revocations of one partition.
-func (d divided) of(partition int) iter.Seq2[revocation, error] {
-	return func(yield func(revocation, error) bool) {
+func (d divided) of(partition int) iter.Seq2[store.RevokedSerial, error] {
+	return func(yield func(store.RevokedSerial, error) bool) {
 		for _, r := range d[partition] {
 			if !yield(r, nil) {
 				return
@@ -250,9 +213,9 @@ func (k *crlKeeper) latest(ctx context.Context, partition int, delta bool) (*sto
 }
 
 // revocations yields those of one partition behind a ledger entry.
-func (k *crlKeeper) revocations(ctx context.Context, partition int, after int64) iter.Seq2[revocation, error] {
+func (k *crlKeeper) revocations(ctx context.Context, partition int, after int64) iter.Seq2[store.RevokedSerial, error] {
 	if k.parts == nil {
-		return revocationsOf(ctx, k.db, k.entry.Name, k.cert.SubjectKeyId, after)
+		return k.db.RevokedSerials(ctx, k.entry.Name, k.cert.SubjectKeyId, after)
 	}
 	return k.parts.of(partition)
 }
@@ -260,7 +223,7 @@ func (k *crlKeeper) revocations(ctx context.Context, partition int, after int64)
 // changed reports whether something was revoked or lifted behind a ledger entry.
 func (k *crlKeeper) changed(ctx context.Context, partition int, after int64) (bool, error) {
 	for r, err := range k.revocations(ctx, partition, after) {
-		if err != nil || r.entry > after {
+		if err != nil || r.Entry > after {
 			return err == nil, err
 		}
 	}
@@ -405,7 +368,7 @@ func (p *PKI) CRLAuthorities(ctx context.Context, db *store.DB, all bool) ([]*En
 			wanted = err == nil
 		}
 		if !wanted {
-			for _, err := range revocationsOf(ctx, db, e.Name, cert.SubjectKeyId, -1) {
+			for _, err := range db.RevokedSerials(ctx, e.Name, cert.SubjectKeyId, -1) {
 				if err != nil {
 					return nil, err
 				}
