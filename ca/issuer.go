@@ -94,6 +94,11 @@ type Request struct {
 	NotBefore       time.Time // whole seconds are used
 	KeyURI          string    // where the private key lives, for the record; "" if elsewhere
 
+	// Rollover asks for a cross-certificate: the issuer's own subject, with another
+	// key of it (RFC 5280, Section 3.2: self-issued, for a change of keys). It ends
+	// with the issuer at the latest, and path lengths don't count it.
+	Rollover bool
+
 	keyDER []byte // of PublicKey; nil if not known
 }
 
@@ -183,6 +188,9 @@ func (i *Issuer) prepare(profile *Profile, r Request, serial []byte) (*Prepared,
 	}
 	r.NotBefore = r.NotBefore.UTC().Truncate(time.Second)
 	notAfter := r.NotBefore.Add(profile.validity)
+	if r.Rollover && i.certificate != nil && notAfter.After(i.certificate.NotAfter) {
+		notAfter = i.certificate.NotAfter
+	}
 	if i.certificate == nil {
 		if !bytes.Equal(r.Subject, i.subject) || !spki.Equal(r.PublicKey, i.signer.Public()) {
 			return nil, rejectf("%q is self-signed: its subject and key must be its own", r.Name)
@@ -246,7 +254,16 @@ func (i *Issuer) mayIssue(profile *Profile, r Request, notAfter time.Time) error
 	if r.NotBefore.Before(cert.NotBefore) {
 		return rejectf("%q would be valid from %s, before its issuer %q: is the clock right?", r.Name, r.NotBefore.Format(time.RFC3339), i.name)
 	}
-	if r.Subject.Equal(i.subject) {
+	if r.Rollover {
+		switch {
+		case !r.Subject.Equal(i.subject):
+			return rejectf("%q is to be a cross-certificate of its issuer %q, but has another subject", r.Name, i.name)
+		case !profile.ca:
+			return rejectf("%q is to be a cross-certificate of its issuer %q, but is no CA", r.Name, i.name)
+		case !r.NotBefore.Before(cert.NotAfter):
+			return rejectf("%q can't be signed: its issuer %q has ended on %s", r.Name, i.name, cert.NotAfter.Format(time.DateOnly))
+		}
+	} else if r.Subject.Equal(i.subject) {
 		return rejectf("%q has the subject of its issuer %q: give it its own common_name", r.Name, i.name)
 	}
 	if spki.Equal(r.PublicKey, cert.Key) {
@@ -256,7 +273,7 @@ func (i *Issuer) mayIssue(profile *Profile, r Request, notAfter time.Time) error
 	if cert.MaxPathLen > 0 || cert.MaxPathLenZero {
 		limit = cert.MaxPathLen
 	}
-	if profile.ca && limit >= 0 && (limit == 0 || profile.pathLength < 0 || profile.pathLength >= limit) {
+	if profile.ca && !r.Rollover && limit >= 0 && (limit == 0 || profile.pathLength < 0 || profile.pathLength >= limit) {
 		return rejectf("%q does not fit below %q, whose path length is %d", r.Name, i.name, limit)
 	}
 	return nil

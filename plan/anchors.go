@@ -92,13 +92,17 @@ func (s *anchorSet) add(e *Entry, file func(c *ca.Certificate) string, a TrustAn
 	if a.Form == "" {
 		a.Form = FormCertificate
 	}
-	for _, c := range s.have.trusted(e) {
+	for _, g := range s.trusted(e, a.Variable) {
+		c := s.have.Certificates[g.Name]
+		if c == nil {
+			continue
+		}
 		known := slices.ContainsFunc(s.list, func(o TrustAnchor) bool { return o.Variable == a.Variable && o.Certificate.Equal(c) })
 		if known {
 			continue
 		}
 		a := a
-		a.Consumer, a.Entry, a.Name, a.Certificate = s.consumer, e, e.Name, c
+		a.Consumer, a.Entry, a.Name, a.Certificate = s.consumer, e, g.Name, c
 		if file != nil {
 			a.File = file(c)
 		}
@@ -107,13 +111,13 @@ func (s *anchorSet) add(e *Entry, file func(c *ca.Certificate) string, a TrustAn
 	}
 }
 
-// trusted returns the certificates of an entry that consumers should trust now,
-// oldest first.
-func (have Inventory) trusted(e *Entry) []*ca.Certificate {
-	if c := have.Certificates[e.Name]; c != nil {
-		return []*ca.Certificate{c}
+// trusted returns the generations of an entry that consumers trust now, the active
+// one first. The variable PK holds one certificate.
+func (s *anchorSet) trusted(e *Entry, v *Variable) []*Entry {
+	if v != nil && v.Name == "PK" {
+		return []*Entry{e}
 	}
-	return nil
+	return e.Trusted()
 }
 
 // fixed names one file for all certificates.
@@ -213,7 +217,7 @@ func (s *anchorSet) ima() {
 func (s *anchorSet) imaFile(first bool) func(*ca.Certificate) string {
 	return func(c *ca.Certificate) string {
 		if first {
-			// Of several generations the oldest comes first, and is in use.
+			// Of several generations the active one comes first.
 			if !slices.ContainsFunc(s.list, func(a TrustAnchor) bool { return a.File == imaDefault }) {
 				return imaDefault
 			}
@@ -245,7 +249,7 @@ func (s *anchorSet) guestos() {
 	}
 	// An anchor that waits for its first GuestOS goes onto devices, too.
 	for _, e := range s.plan.Entries {
-		if e.TwinOf != nil && e.Hierarchy != hierarchy && len(e.TwinOf.Children) == 0 && len(s.plan.issuedBelow(e.TwinOf)) == 0 {
+		if e.Kind == Anchor && e.Active == nil && e.Hierarchy != hierarchy && len(e.TwinOf.Children) == 0 && len(s.plan.issuedBelow(e.TwinOf)) == 0 {
 			s.config(e, file)
 		}
 	}
@@ -328,7 +332,7 @@ func (p *Plan) configSigners() []*Entry {
 func (p *Plan) anchorOf(e *Entry) *Entry {
 	for _, c := range e.Chain() {
 		for _, t := range p.Entries {
-			if t.TwinOf == c {
+			if t.Kind == Anchor && t.TwinOf == c {
 				return t
 			}
 		}

@@ -138,6 +138,13 @@ func apply(ctx context.Context, dir string, o Options) (steps []Step, err error)
 			r.undo()
 		}
 	}()
+	for _, s := range steps {
+		if s.Kind == SwitchKey {
+			if err := r.switchKey(s.Entry); err != nil {
+				return nil, fmt.Errorf("key of %s: %w", s.Entry.Name, err)
+			}
+		}
+	}
 	if err := r.generate(ctx, steps); err != nil {
 		return nil, err
 	}
@@ -408,7 +415,7 @@ func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
 		return nil, err
 	}
 	if e.Issuer == nil {
-		return ca.NewSelfIssuer(e.Name, e.Subject, signer, by.Algorithm, r.linter)
+		return ca.NewSelfIssuer(e.Base(), e.Subject, signer, by.Algorithm, r.linter)
 	}
 	if i := r.issuers[by.Name]; i != nil {
 		return i, nil
@@ -416,7 +423,7 @@ func (r *run) issuer(e *Entry) (*ca.Issuer, error) {
 	if err := r.CheckRevoked(by); err != nil {
 		return nil, err
 	}
-	i, err := ca.NewIssuer(by.Name, r.Have.Certificates[by.Name], signer, by.Algorithm, r.linter)
+	i, err := ca.NewIssuer(by.Base(), r.Have.Certificates[by.Name], signer, by.Algorithm, r.linter)
 	if err != nil {
 		return nil, err
 	}
@@ -430,12 +437,13 @@ func (r *run) prepare(issuer *ca.Issuer, e *Entry) (*ca.Prepared, error) {
 		return nil, err
 	}
 	return issuer.Prepare(e.Profile, ca.Request{
-		Name:            e.Name,
+		Name:            e.Base(),
 		Subject:         e.Subject,
 		PublicKey:       public,
 		SubjectAltNames: e.SubjectAltNames,
 		NotBefore:       r.now,
 		KeyURI:          e.Key.String(),
+		Rollover:        e.Kind == Cross,
 	})
 }
 

@@ -254,20 +254,36 @@ func (f *findings) store(ctx context.Context, dir string) error {
 
 // certificate checks one certificate of the plan.
 func (f *findings) certificate(r *PKI, e *Entry, c *ca.Certificate, now time.Time) {
-	root := e
-	var helpers []*ca.Certificate
-	for _, i := range e.Chain()[1:] {
-		if ic := r.Have.Certificates[i.Name]; ic != nil {
-			helpers = append(helpers, ic)
-		}
-		root = i
-	}
-	rootCert := r.Have.Certificates[root.Name]
-	if rootCert == nil {
-		f.add(Bad, e.Name, "its root %s has no certificate", root.Name)
+	if e.IsOld() && !now.Before(c.NotAfter) {
+		f.add(Warn, e.Name, "has ended on %s: tmpki rollout retire %s", c.NotAfter.Local().Format(time.DateOnly), e.Base())
 		return
 	}
-	if _, err := ca.Verify(c, ca.VerifyOptions{Roots: []*ca.Certificate{rootCert}, Intermediates: helpers, Time: now}); err != nil {
+	var roots, helpers []*ca.Certificate
+	for _, i := range e.Chain() {
+		list := &helpers
+		if i.Issuer == nil {
+			list = &roots
+		}
+		plain := i
+		if i.Active != nil {
+			plain = i.Active
+		}
+		for _, g := range plain.Trusted() {
+			if gc := r.Have.Certificates[g.Name]; gc != nil {
+				*list = append(*list, gc)
+			}
+		}
+		for _, x := range plain.Crosses {
+			if xc := r.Have.Certificates[x.Name]; xc != nil {
+				helpers = append(helpers, xc)
+			}
+		}
+	}
+	if len(roots) == 0 {
+		f.add(Bad, e.Name, "its root has no certificate")
+		return
+	}
+	if _, err := ca.Verify(c, ca.VerifyOptions{Roots: roots, Intermediates: helpers, Time: now}); err != nil {
 		f.add(Bad, e.Name, "%v", err)
 	}
 	f.expiry(e.Name, c, now)

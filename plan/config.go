@@ -78,6 +78,7 @@ type templateConfig struct {
 	Scheme  string   `yaml:"scheme,omitempty"`  // pkcs1v15 or pss, where the key leaves a choice
 	Custody string   `yaml:"custody,omitempty"` // online, offline or hsm
 	Signs   []string `yaml:"signs,omitempty"`   // kinds of artifacts
+	Overlap string   `yaml:"overlap,omitempty"` // how long an old key stays trusted beside its successor
 
 	CRL *crlConfig `yaml:"crl,omitempty"` // of a CA
 }
@@ -107,6 +108,20 @@ type entryConfig struct {
 	Issuer          string           `yaml:"issuer,omitempty"`    // none: a root
 	Subject         ca.SubjectConfig `yaml:"subject"`
 	SubjectAltNames []string         `yaml:"subject_alt_names,omitempty"`
+
+	Generations *generationsConfig `yaml:"generations,omitempty"`
+}
+
+// generationsConfig says which keys of an entry there are. "tmpki rotate" and
+// "tmpki rollout" write it.
+type generationsConfig struct {
+	Newest int `yaml:"newest"` // the youngest that exists
+	Active int `yaml:"active"` // the one that signs
+	Oldest int `yaml:"oldest"` // the oldest that is still trusted
+
+	// Keys are key types by the generation from which on they hold; before, it is
+	// the entry's.
+	Keys map[int]string `yaml:"keys,omitempty"`
 }
 
 type anchorConfig struct {

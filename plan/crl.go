@@ -52,7 +52,7 @@ func (t *CRLTask) Request() ca.CRLRequest {
 // Entries yields what goes into the CRL. It goes through all of them before Record
 // knows how far the CRL sees.
 func (t *CRLTask) Entries(ctx context.Context, db *store.DB) iter.Seq2[ca.RevokedCertificate, error] {
-	return t.from(db.RevokedSerials(ctx, t.Entry.Name, t.Certificate.SubjectKeyId, t.BaseCovers))
+	return t.from(db.RevokedSerials(ctx, t.Entry.Base(), t.Certificate.SubjectKeyId, t.BaseCovers))
 }
 
 // from is Entries with the authority's revocations at hand.
@@ -101,7 +101,7 @@ func (t *CRLTask) lists(r *store.RevokedSerial) bool {
 // Record returns what the store keeps of the CRL, once it is signed.
 func (t *CRLTask) Record(issued ca.IssuedCRL, actor string) store.CRL {
 	return store.CRL{
-		Issuer: t.Entry.Name, IssuerKeyID: t.Certificate.SubjectKeyId, Partition: t.Partition, Delta: t.Delta,
+		Issuer: t.Entry.Base(), IssuerKeyID: t.Certificate.SubjectKeyId, Partition: t.Partition, Delta: t.Delta,
 		Number: t.Number, Base: t.Base, Covers: t.covers, ThisUpdate: t.ThisUpdate, NextUpdate: t.NextUpdate,
 		SHA256: issued.SHA256, Size: issued.Size, Entries: issued.Entries, Actor: actor,
 	}
@@ -113,7 +113,7 @@ type divided [][]store.RevokedSerial
 
 func divide(ctx context.Context, db *store.DB, e *Entry, keyID []byte) (divided, error) {
 	out := make(divided, e.CRL.Partitions)
-	for r, err := range db.RevokedSerials(ctx, e.Name, keyID, -1) {
+	for r, err := range db.RevokedSerials(ctx, e.Base(), keyID, -1) {
 		if err != nil {
 			return nil, err
 		}
@@ -201,11 +201,11 @@ func (k *crlKeeper) fixPartitions(ctx context.Context, actor string) error {
 }
 
 func (k *crlKeeper) partitionSetting() string {
-	return fmt.Sprintf("crl.partitions.%s.%x", k.entry.Name, k.cert.SubjectKeyId)
+	return fmt.Sprintf("crl.partitions.%s.%x", k.entry.Base(), k.cert.SubjectKeyId)
 }
 
 func (k *crlKeeper) latest(ctx context.Context, partition int, delta bool) (*store.CRL, error) {
-	c, err := k.db.LatestCRL(ctx, k.entry.Name, k.cert.SubjectKeyId, partition, delta)
+	c, err := k.db.LatestCRL(ctx, k.entry.Base(), k.cert.SubjectKeyId, partition, delta)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, nil
 	}
@@ -215,7 +215,7 @@ func (k *crlKeeper) latest(ctx context.Context, partition int, delta bool) (*sto
 // revocations yields those of one partition behind a ledger entry.
 func (k *crlKeeper) revocations(ctx context.Context, partition int, after int64) iter.Seq2[store.RevokedSerial, error] {
 	if k.parts == nil {
-		return k.db.RevokedSerials(ctx, k.entry.Name, k.cert.SubjectKeyId, after)
+		return k.db.RevokedSerials(ctx, k.entry.Base(), k.cert.SubjectKeyId, after)
 	}
 	return k.parts.of(partition)
 }
@@ -361,14 +361,14 @@ func (p *PKI) CRLAuthorities(ctx context.Context, db *store.DB, all bool) ([]*En
 		}
 		wanted := all || e.CRL.Planned
 		if !wanted {
-			_, err := db.LatestCRL(ctx, e.Name, cert.SubjectKeyId, 0, false)
+			_, err := db.LatestCRL(ctx, e.Base(), cert.SubjectKeyId, 0, false)
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return nil, err
 			}
 			wanted = err == nil
 		}
 		if !wanted {
-			for _, err := range db.RevokedSerials(ctx, e.Name, cert.SubjectKeyId, -1) {
+			for _, err := range db.RevokedSerials(ctx, e.Base(), cert.SubjectKeyId, -1) {
 				if err != nil {
 					return nil, err
 				}

@@ -79,7 +79,8 @@ func (s *CRLSettings) Request(partition int, delta bool) ca.CRLRequest {
 
 // crlSettings checks a configuration; nil stands for the defaults. Errors name the
 // key below crl.
-func crlSettings(name string, custody Custody, c *crlConfig) (*CRLSettings, error) {
+func crlSettings(name string, generation int, custody Custody, c *crlConfig) (*CRLSettings, error) {
+	name = crlName(name, generation)
 	s := &CRLSettings{Planned: c != nil, Validity: crlValidity, Partitions: 1, file: crlFile}
 	if custody == Offline {
 		s.Validity = crlValidityOffline
@@ -125,6 +126,9 @@ func crlSettings(name string, custody Custody, c *crlConfig) (*CRLSettings, erro
 	if c.File != "" {
 		s.file = c.File
 	}
+	if generation > 1 && !strings.Contains(s.file, "{name}") {
+		return nil, errors.New("file: is without {name}, but each generation of the key has its own CRL")
+	}
 	s.file = strings.ReplaceAll(s.file, "{name}", name)
 	if err := checkInside(s.file); err != nil {
 		return nil, fmt.Errorf("file: %w", err)
@@ -138,6 +142,9 @@ func crlSettings(name string, custody Custody, c *crlConfig) (*CRLSettings, erro
 		to   *[]string
 	}{{"urls", c.URLs, &s.URLs}, {"delta_urls", c.DeltaURLs, &s.DeltaURLs}} {
 		for _, u := range f.from {
+			if generation > 1 && !strings.Contains(u, "{name}") {
+				return nil, fmt.Errorf("%s: %q is without {name}, but each generation of the key has its own CRL", f.key, u)
+			}
 			*f.to = append(*f.to, strings.ReplaceAll(u, "{name}", name))
 		}
 		if err := ca.CheckCRLURLs(*f.to, s.Partitions); err != nil {
@@ -177,7 +184,7 @@ func (l *loader) ownCRLs(e *Entry, t templateConfig) error {
 		return nil
 	}
 	var err error
-	e.CRL, err = crlSettings(e.Name, e.Custody, t.CRL)
+	e.CRL, err = crlSettings(e.Base(), e.Generation, e.Custody, t.CRL)
 	return err
 }
 
@@ -189,7 +196,11 @@ func (l *loader) issuerCRLs(c *ca.ProfileConfig, issuer string) error {
 		return nil
 	}
 	t := l.config.Profiles[i.Profile].Template.merge(i.Template)
-	s, err := crlSettings(issuer, Custody(t.Custody), t.CRL)
+	generation := 1
+	if i.Generations != nil {
+		generation = i.Generations.Active
+	}
+	s, err := crlSettings(issuer, generation, Custody(t.Custody), t.CRL)
 	if err != nil {
 		return nil // told at the authority
 	}

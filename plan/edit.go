@@ -127,7 +127,7 @@ func AddGuestOS(name string) func(p *Plan, text []byte) ([]byte, error) {
 // guestOSIssuer finds the sub CA of GuestOSes, and a GuestOS to take after.
 func (p *Plan) guestOSIssuer() (issuer, model *Entry, err error) {
 	for _, e := range p.Entries {
-		if e.TwinOf == nil {
+		if e.Kind != Anchor || e.Active != nil {
 			continue
 		}
 		for _, c := range e.TwinOf.Children {

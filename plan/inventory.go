@@ -38,6 +38,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		Tokens:       map[string]keys.Sight{},
 		Files:        map[string]File{},
 		Revoked:      map[string]store.Revocation{},
+		Misplaced:    map[string]bool{},
 		Unrecorded:   map[string]*ca.Certificate{},
 	}
 	if p.UEFI != nil {
@@ -79,6 +80,7 @@ func takeInventory(ctx context.Context, p *Plan, dir string, db *store.DB) (Inve
 		}
 		have.Keys[e.Name] = KeyFile{f, d.Type}
 	}
+	faults = append(faults, have.findMisplaced(p, dir)...)
 	faults = append(faults, have.readTokens(p)...)
 	for _, f := range p.Published {
 		file, err := readFile(filepath.Join(dir, filepath.FromSlash(f.File)), maxPublished)
@@ -133,7 +135,7 @@ func (have *Inventory) unrecorded(ctx context.Context, f *Published, content []b
 
 func (have *Inventory) readStore(ctx context.Context, p *Plan, dir string, db *store.DB) error {
 	for _, e := range p.Entries {
-		record, err := db.Latest(ctx, e.Name)
+		record, err := have.newest(ctx, e, db)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}

@@ -25,7 +25,7 @@ func Load(file string, data []byte) (*Plan, error) {
 		return nil, err
 	}
 	l := &loader{doc: doc, config: c, plan: &Plan{Name: c.Plan, SHA256: sha256.Sum256(data), byName: map[string]*Entry{}}}
-	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.order, l.log, l.issuances, l.limits, l.signers, l.publish, l.crlFiles, l.ceremony} {
+	for _, step := range []func() error{l.header, l.targets, l.authorities, l.certificates, l.anchors, l.uefi, l.generations, l.order, l.log, l.issuances, l.limits, l.signers, l.publish, l.crlFiles, l.ceremony} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -163,11 +163,28 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	if e.Algorithm, err = withScheme(e.Algorithm, e.KeyType, t.Scheme); err != nil {
 		return fail(".scheme", err)
 	}
+	newer, err := e.generations(c.Generations)
+	if err != nil {
+		return fail(".generations", err)
+	}
+	if newer != nil {
+		planned := e.KeyType
+		e.KeyType = *newer
+		if e.Algorithm, err = algorithmOf(e.KeyType, planned, t); err != nil {
+			return fail(".generations", err)
+		}
+	}
+	if t.Overlap != "" {
+		if e.Overlap, err = ca.ParseValidity(t.Overlap); err != nil {
+			return fail(".overlap", err)
+		}
+	}
 	k := l.config.Keys.merge(hierarchy.Keys).merge(t.Keys)
 	if k.Place == "" {
 		return fail(".place", errors.New("missing, here and under keys: a key URI such as file:{name}.key"))
 	}
-	if e.Key, err = keys.ParseURI(strings.ReplaceAll(k.Place, "{name}", name)); err != nil {
+	e.place = k.Place
+	if e.Key, err = keyPlace(k.Place, name, e.Generation, e.Generation); err != nil {
 		return fail(".place", err)
 	}
 	if err := e.Key.CheckKey(); err != nil {
@@ -297,12 +314,15 @@ func (l *loader) order() error {
 		var issuer string
 		switch e.Kind {
 		case Authority:
-			issuer = l.config.Authorities[e.Name].Issuer
+			issuer = l.config.Authorities[e.Base()].Issuer
 		case EndEntity:
-			issuer = l.config.Certificates[e.Name].Issuer
+			issuer = l.config.Certificates[e.Base()].Issuer
 		}
-		if issuer != "" {
-			e.Issuer = l.plan.byName[issuer]
+		if issuer == "" {
+			continue
+		}
+		e.Issuer = l.plan.byName[issuer]
+		if e.Active == nil {
 			e.Issuer.Children = append(e.Issuer.Children, e)
 		}
 	}
@@ -310,7 +330,7 @@ func (l *loader) order() error {
 	l.taken = claims{}
 	l.taken.claim(FileName, "the plan")
 	for _, e := range l.plan.Entries {
-		if e.Kind == Anchor {
+		if e.TwinOf != nil {
 			continue
 		}
 		place := e.Key.Place()
@@ -353,6 +373,9 @@ func isStore(file string) bool {
 // limits holds each entry against its issuer and against its consumers.
 func (l *loader) limits() error {
 	for _, e := range l.plan.Entries {
+		if e.Kind == Cross {
+			continue
+		}
 		if i := e.Issuer; i != nil {
 			if e.Profile.Validity() > i.Profile.Validity() {
 				return l.doc.fail(e.key+".validity", fmt.Errorf("%s outlives issuer %q (%s)", days(e), i.Name, days(i)))
@@ -388,7 +411,7 @@ func (l *loader) limits() error {
 	// Two CAs with one name would make chains ambiguous.
 	subjects := map[string]*Entry{}
 	for _, a := range l.plan.Entries {
-		if a.Kind == Anchor || !a.Profile.CA() {
+		if a.Active != nil || a.Kind == Anchor || !a.Profile.CA() {
 			continue
 		}
 		if b := subjects[a.Subject.Canonical()]; b != nil {

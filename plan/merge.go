@@ -13,7 +13,7 @@ func (t templateConfig) merge(over templateConfig) templateConfig {
 	t.Certificate = t.Certificate.Merge(over.Certificate)
 	t.Keys = t.Keys.merge(over.Keys)
 	for _, f := range []struct{ to, from *string }{
-		{&t.KeyType, &over.KeyType}, {&t.Hash, &over.Hash}, {&t.Scheme, &over.Scheme}, {&t.Custody, &over.Custody},
+		{&t.KeyType, &over.KeyType}, {&t.Hash, &over.Hash}, {&t.Scheme, &over.Scheme}, {&t.Custody, &over.Custody}, {&t.Overlap, &over.Overlap},
 	} {
 		if *f.from != "" {
 			*f.to = *f.from

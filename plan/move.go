@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -60,6 +61,8 @@ func MoveKey(ctx context.Context, dir string, o Options, m Move) (_ *Moved, err 
 		return nil, fmt.Errorf("%q is not an entry of the plan", m.Name)
 	case e.TwinOf != nil:
 		return nil, fmt.Errorf("%s has the key of %s: move that", e.Name, e.TwinOf.Name)
+	case e.Active != nil || len(e.Others) > 0:
+		return nil, fmt.Errorf("two generations of %s have a key: move it when its rotation is over, see tmpki rollout %s", e.Base(), e.Base())
 	case e.inToken():
 		return nil, fmt.Errorf("the key of %s is in a token already, at %s, and can't leave it", e.Name, e.Key)
 	}
@@ -67,7 +70,7 @@ func MoveKey(ctx context.Context, dir string, o Options, m Move) (_ *Moved, err 
 	if err != nil {
 		return nil, err
 	}
-	to, err := keys.ParseURI(strings.ReplaceAll(place, "{name}", e.Name))
+	to, err := keyPlace(place, e.Name, e.Generation, e.Generation)
 	if err != nil {
 		return nil, err
 	}
@@ -194,13 +197,19 @@ func overwrite(path string) (err error) {
 }
 
 // setPlace gives an entry a place of its own in the text of a plan and leaves
-// every other octet as it is, comments included. Like insertPlatform, it tries
-// several ways, and takes the one after which the text says just that.
+// every other octet as it is, comments included.
 func setPlace(text []byte, e *Entry, place string) ([]byte, error) {
-	section := map[Kind][]string{Authority: {"authorities"}, EndEntity: {"certificates"}, PlatformKey: {"uefi", "keys"}}[e.Kind]
 	if e.Platform != "" {
 		return nil, fmt.Errorf("%s: the keys of a platform have no lines of their own: name a place in tokens for all, under uefi.keys", e.Name)
 	}
+	return setLine(text, e, "place", `"`+place+`"`, func(c *entryConfig) { c.Template.Keys.Place = place })
+}
+
+// setLine gives an entry a line of its own, or another value on it, and leaves every
+// other octet as it is. Like insertPlatform, it tries several ways, and takes the
+// one after which the text says just what change does.
+func setLine(text []byte, e *Entry, key, value string, change func(*entryConfig)) ([]byte, error) {
+	section := map[Kind][]string{Authority: {"authorities"}, EndEntity: {"certificates"}, PlatformKey: {"uefi", "keys"}}[e.Kind]
 	var want fileConfig
 	if _, err := decodeStrict(FileName, text, &want); err != nil {
 		return nil, err
@@ -209,21 +218,24 @@ func setPlace(text []byte, e *Entry, place string) ([]byte, error) {
 	if e.Kind == PlatformKey {
 		entries = want.UEFI.Keys
 	}
-	c := entries[e.Name]
-	c.Template.Keys.Place = place
+	c, ok := entries[e.Name]
+	if !ok {
+		return nil, fmt.Errorf("%s: %s is no entry of its own", FileName, e.Name)
+	}
+	change(&c)
 	entries[e.Name] = c
-	for _, candidate := range placements(text, append(section, e.Name), place) {
+	for _, candidate := range withLine(text, append(section, e.Name), key, value) {
 		var got fileConfig
 		if _, err := decodeStrict(FileName, candidate, &got); err == nil && reflect.DeepEqual(got, want) {
 			return candidate, nil
 		}
 	}
-	return nil, fmt.Errorf("%s: can't name a place for %s without changing more than that: put place: %q under %s by hand", FileName, e.Name, place, e.key)
+	return nil, fmt.Errorf("%s: can't set %s of %s without changing more than that: put %s: %s under %s by hand", FileName, key, e.Name, key, value, e.key)
 }
 
-// placements returns the text with a place put into the mapping at a path in
-// several ways, some of which may be wrong.
-func placements(text []byte, at []string, place string) [][]byte {
+// withLine returns the text with a value put into the mapping at a path in several
+// ways, some of which may be wrong.
+func withLine(text []byte, at []string, key, value string) [][]byte {
 	// The parser counts a line that ends in CR LF after a comment as two.
 	parsed, err := parser.ParseBytes(bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")), 0)
 	if err != nil {
@@ -244,26 +256,41 @@ func placements(text []byte, at []string, place string) [][]byte {
 		body = entry.Value
 	}
 	l := splitLines(text)
-	quoted := `"` + place + `"`
 	values := mappingValues(entry.Value)
 	for _, v := range values {
-		if keyOf(v) == "place" {
-			line, old := v.Key.GetToken().Position.Line, v.Value.GetToken()
-			var out [][]byte
+		if keyOf(v) != key {
+			continue
+		}
+		line := v.Key.GetToken().Position.Line
+		var out [][]byte
+		if mappingValues(v.Value) == nil {
+			old := v.Value.GetToken()
 			for _, q := range []string{`"` + old.Value + `"`, `'` + old.Value + `'`, old.Value} {
-				out = append(out, l.with(line, bytes.Replace(l[line-1], []byte(q), []byte(quoted), 1)))
+				out = append(out, l.with(line, bytes.Replace(l[line-1], []byte(q), []byte(value), 1)))
 			}
 			return out
 		}
+		// A mapping in brackets on one line, which may have others in it.
+		at := bytes.Index(l[line-1], []byte(key+":"))
+		if at < 0 {
+			return nil
+		}
+		open := bytes.IndexByte(l[line-1][at:], '{')
+		for end := at + open + 1; open >= 0 && end < len(l[line-1]); end++ {
+			if l[line-1][end] == '}' {
+				out = append(out, l.with(line, slices.Concat(l[line-1][:at+open], []byte(value), l[line-1][end+1:])))
+			}
+		}
+		return out
 	}
 	if len(values) == 0 {
 		return nil
 	}
 	line := entry.Key.GetToken().Position.Line
 	indent := strings.Repeat(" ", max(0, values[0].Key.GetToken().Position.Column-1))
-	out := [][]byte{l.lineAfter(line, indent+"place: "+quoted)}
+	out := [][]byte{l.lineAfter(line, indent+key+": "+value)}
 	if i := bytes.IndexByte(l[line-1], '{'); i >= 0 {
-		out = append(out, l.after(line, '{', "place: "+quoted+", "))
+		out = append(out, l.after(line, '{', key+": "+value+", "))
 	}
 	return out
 }

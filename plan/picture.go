@@ -105,7 +105,7 @@ func draw(p *Plan, have Inventory, now time.Time) *Drawing {
 		n.State = n.state(now)
 		d.byName[e.Name] = n
 		switch {
-		case e.Kind == PlatformKey:
+		case e.Kind == PlatformKey, e.Kind == Cross: // in no tree
 		case e.TwinOf != nil:
 			owner := d.byName[e.TwinOf.Name]
 			owner.Anchors = append(owner.Anchors, n)
@@ -135,7 +135,7 @@ func draw(p *Plan, have Inventory, now time.Time) *Drawing {
 		if signed, ok := have.Variables[v.ID()]; ok {
 			n.State, n.Signed = StateOK, signed.Time
 		}
-		for _, e := range v.Certificates {
+		for _, e := range v.entries() {
 			n.Certificates = append(n.Certificates, d.byName[e.Name])
 		}
 		d.Variables = append(d.Variables, n)

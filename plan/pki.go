@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"tmpki/ca"
 	"tmpki/spki"
@@ -130,4 +131,17 @@ func (p *PKI) Chain(e *Entry) ([]*ca.Certificate, error) {
 		chain = append(chain, cert)
 	}
 	return chain, nil
+}
+
+// Embedded returns the certificates from the entry up, without its root, as chain
+// files have them, but for those that are not in date: see Entry.chainFile.
+func (p *PKI) Embedded(e *Entry, now time.Time) []*ca.Certificate {
+	var out []*ca.Certificate
+	for i, c := range e.chainFile(false) {
+		cert := p.Have.Certificates[c.Name]
+		if cert != nil && (i == 0 || now.Before(cert.NotAfter)) {
+			out = append(out, cert)
+		}
+	}
+	return out
 }

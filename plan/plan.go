@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"tmpki/ca"
 	"tmpki/keys"
@@ -49,6 +50,7 @@ const (
 	EndEntity                   // a signer, a server, a GuestOS
 	Anchor                      // a self-signed twin of a sub CA
 	PlatformKey                 // PK, KEK, DB: self-signed, outside both hierarchies
+	Cross                       // one generation of an authority, certified by another
 )
 
 // Custody says where a key ought to be.
@@ -67,7 +69,7 @@ type Entry struct {
 	Kind            Kind
 	Hierarchy       string // "" for platform keys
 	Issuer          *Entry // nil: self-signed
-	TwinOf          *Entry // Anchor: whose key and subject it has
+	TwinOf          *Entry // Anchor, Cross: whose key and subject it has
 	Children        []*Entry
 	Profile         *ca.Profile
 	Subject         ca.Name
@@ -84,6 +86,18 @@ type Entry struct {
 	CRL *CRLSettings // Authority: nil if it may sign none
 
 	Platform string // PlatformKey: "" for the base set
+
+	// An entry can have several keys at a time: see Generations. Each generation is
+	// an entry of its own. The active one has the plain name, the place and all
+	// that other entries refer to; another is called NAME-gN.
+	Generation  int           // of this key, from 1 on
+	Generations Generations   // of the name
+	Active      *Entry        // the active generation, if this is another one; of a cross-certificate, whose it is
+	Others      []*Entry      // the active one: the other generations that are trusted
+	Crosses     []*Entry      // the active one: certificates of its key by the keys of Others
+	Overlap     time.Duration // how long an old generation stays trusted after the change; 0: the plan doesn't say
+
+	place string // of the key: a URI with {name}
 
 	key string // in pki.yaml, such as authorities.ssig_subca
 }
@@ -170,6 +184,8 @@ func (e *Entry) rank() int {
 		return 100
 	case PlatformKey:
 		return 101
+	case Cross: // after both keys, which have certificates of their own by then
+		return 102
 	}
 	return len(e.Chain())
 }

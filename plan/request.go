@@ -285,6 +285,9 @@ func (r *run) publicKey(e *Entry) (crypto.PublicKey, error) {
 	if c := r.Have.Certificates[e.Name]; c != nil {
 		return c.Key, nil // issued again: the key may be far away
 	}
+	if c := r.Have.Certificates[e.KeyOwner().Name]; c != nil && e.Kind == Cross {
+		return c.Key, nil
+	}
 	signer, err := r.ring.signer(e)
 	if err != nil {
 		return nil, err

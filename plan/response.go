@@ -376,14 +376,14 @@ func (t *taking) record(ctx context.Context) error {
 
 // imported is what the store keeps of a certificate that the ceremony has signed.
 func (t *taking) imported(e *Entry, cert *ca.Certificate) store.Imported {
-	issuer, by := e.Name, cert
+	issuer, by := e.Base(), cert
 	if e.Issuer != nil {
-		issuer, by = e.Issuer.Name, t.certificate(e.Issuer)
+		issuer, by = e.Issuer.Base(), t.certificate(e.Issuer)
 	}
 	return store.Imported{
 		Record: store.Record{
 			Serial:       cert.SerialNumber.Bytes(),
-			Name:         e.Name,
+			Name:         e.Base(),
 			Profile:      e.Profile.Name(),
 			Issuer:       issuer,
 			IssuerKeyID:  by.SubjectKeyId,

@@ -28,6 +28,7 @@ type Inventory struct {
 	Tokens       map[string]keys.Sight       // by entry name, what shows at places in tokens
 	Files        map[string]File             // published files that exist
 	Revoked      map[string]store.Revocation // of Certificates, by entry name: revoked or on hold
+	Misplaced    map[string]bool             // by entry name: its key is not yet where that of the active generation belongs
 	Unrecorded   map[string]*ca.Certificate  // published files that begin with one of ours that the store lacks
 	Request      *OpenRequest                // the newest that waits for a ceremony, or nil
 	Offline      bool                        // this is the machine of the ceremonies
@@ -58,6 +59,7 @@ type StepKind string
 
 // The kinds of steps, in the order in which they are taken.
 const (
+	SwitchKey        StepKind = "switch key" // the file of the active generation
 	GenerateKey      StepKind = "generate key"
 	IssueCertificate StepKind = "issue certificate"
 	SignVariable     StepKind = "sign variable"
@@ -74,7 +76,7 @@ const WaitsCeremony = "a ceremony"
 // Step is one thing to do. Steps of one kind are in an order that works.
 type Step struct {
 	Kind      StepKind
-	Entry     *Entry     // GenerateKey, IssueCertificate, StoreCertificate, SignCRL
+	Entry     *Entry     // SwitchKey, GenerateKey, IssueCertificate, StoreCertificate, SignCRL
 	Variable  *Variable  // SignVariable
 	Published *Published // PublishFile
 	Reason    string     // why again, if it is not the first time
@@ -102,11 +104,15 @@ func (s Step) Name() string {
 func (s Step) Detail() string {
 	detail := ""
 	switch s.Kind {
+	case SwitchKey:
+		detail = fmt.Sprintf("generation %d moves to %v, and the other one to a place of its own", s.Entry.Generation, s.Entry.Key)
 	case GenerateKey:
 		detail = fmt.Sprintf("%v at %v", s.Entry.KeyType, s.Entry.Key)
 	case IssueCertificate:
 		signer := "self-signed"
-		if s.Entry.Issuer != nil {
+		if s.Entry.Kind == Cross {
+			signer = "cross-certificate by " + s.Entry.Issuer.Name
+		} else if s.Entry.Issuer != nil {
 			signer = "by " + s.Entry.Issuer.Name
 		} else if s.Entry.TwinOf != nil {
 			signer = "twin of " + s.Entry.TwinOf.Name
@@ -134,7 +140,8 @@ func (s Step) Detail() string {
 
 // Demand is what a caller asks for beyond the plan.
 type Demand struct {
-	PlatformKeys bool // make the UEFI part where the plan has it on request
+	PlatformKeys bool     // make the UEFI part where the plan has it on request
+	Renew        []string // names of entries whose certificates are issued again, with their keys
 }
 
 // Steps compares the plan with what is, and returns what is to do, in order;
@@ -146,7 +153,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 	}
 	withBase := p.wantsUEFI(have, demand)
 	wanted := func(platform string) bool { return platform != "" || withBase }
-	var generate, issue, sign, publish []Step
+	var switches, generate, issue, sign, publish []Step
 	pending := map[*Entry]bool{} // new certificates that Apply makes
 	waiting := map[*Entry]bool{} // and those that wait
 	addIssue := func(e *Entry, reason string) {
@@ -157,6 +164,9 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 	for _, e := range p.Entries {
 		if e.Kind == PlatformKey && !wanted(e.Platform) {
 			continue
+		}
+		if have.Misplaced[e.Name] {
+			switches = append(switches, Step{Kind: SwitchKey, Entry: e})
 		}
 		cert := have.Certificates[e.Name]
 		if cert == nil {
@@ -178,7 +188,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			addIssue(e, "")
 			continue
 		}
-		reason, err := e.drift(cert)
+		reason, err := p.reissueReason(e, cert, have, demand)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +234,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			continue
 		}
 		waits := have.fileWaits(f, waiting, waitingVariables)
-		if _, exists := have.Files[f.File]; exists && waits != "" {
+		if _, exists := have.Files[f.File]; exists && waits != "" && !f.hasGenerations() {
 			return nil, notOurs(f, strings.TrimPrefix(waits, "the "))
 		}
 		reason := ""
@@ -238,7 +248,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 			publish = append(publish, Step{Kind: PublishFile, Published: f, Reason: reason, Waits: waits})
 		}
 	}
-	all := slices.Concat(generate, issue, sign, p.crlSteps(have), publish, p.certificateSteps(have, pending))
+	all := slices.Concat(switches, generate, issue, sign, p.crlSteps(have), publish, p.certificateSteps(have, pending))
 	now, later := Waiting(all)
 	if p.needsRequest(have, now, later) {
 		now = append(now, Step{Kind: RequestCeremony})
@@ -286,7 +296,7 @@ func missingKey(e *Entry, purpose string) error {
 // another key or name is an error.
 func (e *Entry) drift(cert *ca.Certificate) (string, error) {
 	if cert.KeyType() != e.KeyType {
-		return "", fmt.Errorf("%s: has a key of type %v, but the plan wants %v: a key is not changed in place. Give the new key an entry of its own, or put the old type back", e.key, cert.KeyType(), e.KeyType)
+		return "", fmt.Errorf("%s: has a key of type %v, but the plan wants %v: a key is not changed in place: \"tmpki rotate %s --key %v\" makes another beside it. Put the old type back", e.key, cert.KeyType(), e.KeyType, e.Base(), e.KeyType)
 	}
 	if !bytes.Equal(cert.RawSubject, e.Subject) {
 		return "", fmt.Errorf("%s: its subject is %q, but the plan wants %q: what it has signed names the old one. Give the new subject an entry of its own, or put the old one back", e.key, cert.Subject(), e.Subject)
@@ -304,7 +314,7 @@ func (p *Plan) variableDrift(v *Variable, have Inventory, pending map[*Entry]boo
 	if !ok {
 		return "", nil
 	}
-	for _, e := range v.Certificates {
+	for _, e := range v.entries() {
 		if pending[e] {
 			return "the certificate of " + e.Name + " is new", nil
 		}
@@ -334,7 +344,7 @@ func (p *Plan) fileDrift(f *Published, have Inventory, pending map[*Entry]bool, 
 	}
 	for _, e := range f.sources() {
 		// A file from before its first certificate is not ours to replace.
-		if pending[e] && have.Certificates[e.Name] == nil {
+		if pending[e] && have.Certificates[e.Name] == nil && e.Active == nil && e.Generation == 1 {
 			return "", notOurs(f, "certificate of "+e.Name)
 		}
 		if pending[e] {
@@ -368,12 +378,13 @@ func notOurs(f *Published, missing string) error {
 func (f *Published) sources() []*Entry {
 	switch {
 	case f.Variable != nil:
-		return f.Variable.Certificates
+		return f.Variable.entries()
 	case f.Form == FormChain:
-		return f.Entry.Chain()
+		return f.Entry.chainFile(true)
 	case f.Form == FormChainWithoutRoot:
-		chain := f.Entry.Chain()
-		return chain[:max(1, len(chain)-1)]
+		return f.Entry.chainFile(false)
+	case f.Form == FormCertificate && f.Entry.isAnchor(), f.Form == FormESL:
+		return f.Entry.Trusted()
 	default:
 		return []*Entry{f.Entry}
 	}
@@ -429,7 +440,7 @@ func (f *Published) render(have Inventory) ([]byte, error) {
 // vendors.
 func (v *Variable) database(have Inventory) ([]byte, error) {
 	var list []*ca.Certificate
-	for _, e := range v.Certificates {
+	for _, e := range v.entries() {
 		c := have.Certificates[e.Name]
 		if c == nil {
 			return nil, fmt.Errorf("variable %s: the store has no certificate of %s", v.ID(), e.Name)

@@ -300,9 +300,9 @@ publish db.auth (the variable is new)`},
 		{name: "a subject in other case", have: without, old: "{common_name: Debos}", new: "{common_name: DEBOS}",
 			err: `certificates.debos: its subject is "C=DE, O=Test, CN=Debos", but the plan wants "C=DE, O=Test, CN=DEBOS": what it has signed names the old one. Give the new subject an entry of its own, or put the old one back`},
 		{name: "another key type", have: without, old: "    key: rsa-pss:2048\n", new: "    key: rsa:2048\n",
-			err: `certificates.debos: has a key of type rsa-pss:2048, but the plan wants rsa:2048: a key is not changed in place. Give the new key an entry of its own, or put the old type back`},
+			err: `certificates.debos: has a key of type rsa-pss:2048, but the plan wants rsa:2048: a key is not changed in place: "tmpki rotate debos --key rsa:2048" makes another beside it. Put the old type back`},
 		{name: "another key type of a twin's owner", have: without, old: "    issuer: other\n    profile: subca\n    key: ec:P-256\n", new: "    issuer: other\n    profile: subca\n    key: rsa:2048\n",
-			err: `authorities.guest: has a key of type ec:P-256, but the plan wants rsa:2048: a key is not changed in place. Give the new key an entry of its own, or put the old type back`},
+			err: `authorities.guest: has a key of type ec:P-256, but the plan wants rsa:2048: a key is not changed in place: "tmpki rotate guest --key rsa:2048" makes another beside it. Put the old type back`},
 		{name: "an entry more", have: without, old: "anchors:\n", new: "  debos2: {issuer: guest, profile: signer, key: \"rsa:2048\", subject: {common_name: Debos 2}}\nanchors:\n", want: `generate key debos2
 issue certificate debos2`},
 

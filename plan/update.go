@@ -216,12 +216,18 @@ func (u *UEFI) updateTarget(platform, name string) (*Variable, []*Entry, error) 
 // are enrolled before it.
 func allowedSigners(before []*Variable, v *Variable) []*Entry {
 	if len(before) == 0 {
-		return v.Certificates
+		var own []*Entry
+		for _, e := range v.Certificates {
+			own = append(own, e.Trusted()...)
+		}
+		return own
 	}
 	var allowed []*Entry
 	for _, b := range before {
 		if b.Name == "PK" || b.Name == "KEK" {
-			allowed = append(allowed, b.Certificates...)
+			for _, e := range b.Certificates {
+				allowed = append(allowed, e.Trusted()...)
+			}
 		}
 	}
 	return allowed

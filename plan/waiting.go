@@ -51,7 +51,7 @@ func (have Inventory) variableWaits(v *Variable, waiting map[*Entry]bool) string
 	if v.Signer.AtCeremony {
 		return WaitsCeremony
 	}
-	for _, e := range append(v.Certificates[:len(v.Certificates):len(v.Certificates)], v.Signer) {
+	for _, e := range append(v.entries(), v.Signer) {
 		if waiting[e] && have.Certificates[e.Name] == nil {
 			return "the certificate of " + e.Name
 		}

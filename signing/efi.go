@@ -49,7 +49,7 @@ func (s *Session) SignEFI(ctx context.Context, path string, o EFIOptions) (*Sign
 	}
 	// The chain goes in without the root: firmware has one of it in db.
 	by := efi.Signer{Key: signer.Key, Certificate: signer.Certificate().Raw}
-	for _, c := range signer.Embedded()[1:] {
+	for _, c := range signer.plain()[1:] {
 		by.Chain = append(by.Chain, c.Raw)
 	}
 	opts := efi.SignOptions{Replace: o.Replace}

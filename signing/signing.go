@@ -45,13 +45,25 @@ type Signer struct {
 	Entry *plan.Entry
 	Key   crypto.Signer
 	Chain []*ca.Certificate // the signer's, then its issuers; the root, if there, last
+
+	embedded []*ca.Certificate
 }
 
 // Certificate returns the signer's own certificate.
 func (s *Signer) Certificate() *ca.Certificate { return s.Chain[0] }
 
-// Embedded returns the chain without its root, which whoever verifies has.
+// Embedded returns the chain without its root, which whoever verifies has. While an
+// authority changes its key, cross-certificates are in it, so that whoever trusts
+// only the one or only the other anchor finds a path.
 func (s *Signer) Embedded() []*ca.Certificate {
+	if s.embedded != nil {
+		return s.embedded
+	}
+	return s.plain()
+}
+
+// plain is Embedded without cross-certificates.
+func (s *Signer) plain() []*ca.Certificate {
 	if last := len(s.Chain) - 1; last > 0 && s.Chain[last].SelfIssued() {
 		return s.Chain[:last]
 	}
@@ -91,7 +103,7 @@ func (s *Session) Signer(artifact, as, guestos string) (*Signer, error) {
 				c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
 		}
 	}
-	return &Signer{e, key, chain}, nil
+	return &Signer{e, key, chain, s.PKI.Embedded(e, now)}, nil
 }
 
 // Signed is an artifact that was signed.

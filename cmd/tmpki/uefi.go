@@ -114,7 +114,7 @@ func (e *entriesFlags) database(p *plan.PKI, owner uefi.GUID, warn func(string))
 // certificateOf returns the certificate of an entry of the plan, else of a file.
 func certificateOf(p *plan.PKI, name string) (*ca.Certificate, error) {
 	if p != nil && p.Plan.Entry(name) != nil {
-		if c := p.Have.Certificates[name]; c != nil {
+		if c := p.Have.Certificates[p.Plan.Entry(name).Name]; c != nil {
 			return c, nil
 		}
 		return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", name)

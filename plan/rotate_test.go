@@ -1,0 +1,222 @@
+package plan
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tmpki/ca"
+	"tmpki/internal/tooltest"
+	"tmpki/spki"
+)
+
+// rotationPKI is an applied PKI with keys that take no time to make.
+func rotationPKI(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "pki")
+	if _, err := Generate(context.Background(), dir, spki.KeyType{}, testOptions(allEC(t))); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// settled holds that nothing is left to do, and that no check says bad.
+func settled(t *testing.T, dir, when string) {
+	t.Helper()
+	steps, err := Apply(context.Background(), dir, testOptions(nil))
+	if err != nil || len(steps) > 0 {
+		t.Fatalf("%s: a second apply: %v, %s", when, err, list(steps))
+	}
+	if bad := badFindings(t, dir); len(bad) > 0 {
+		t.Fatalf("%s: %s", when, strings.Join(bad, "\n"))
+	}
+}
+
+func readCerts(t *testing.T, path string) []*ca.Certificate {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := ca.ParsePEM(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs
+}
+
+// accepted holds that a chain file verifies with one anchor alone, by this program
+// and by OpenSSL, which is what a device has.
+func accepted(t *testing.T, when, chainFile string, anchor *ca.Certificate, want bool) {
+	t.Helper()
+	certs := readCerts(t, chainFile)
+	_, err := ca.Verify(certs[0], ca.VerifyOptions{Roots: []*ca.Certificate{anchor}, Intermediates: certs[1:], Time: time.Now()})
+	if (err == nil) != want {
+		t.Errorf("%s: %s with anchor %x alone: %v, want accepted: %v", when, filepath.Base(chainFile), anchor.SubjectKeyId[:4], err, want)
+	}
+	file := filepath.Join(t.TempDir(), "anchor.pem")
+	if err := os.WriteFile(file, ca.MarshalPEM(anchor), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"verify", "-CAfile", file, "-untrusted", chainFile, chainFile}
+	if !want {
+		if out, err := exec.Command(tooltest.Path(t, "openssl"), args...).CombinedOutput(); err == nil {
+			t.Errorf("%s: openssl accepts it: %s", when, out)
+		}
+		return
+	}
+	tooltest.Run(t, "openssl", args...)
+}
+
+// fits holds that NAME.key is the key of the first certificate in NAME.cert.
+func fits(t *testing.T, dir, name string) {
+	t.Helper()
+	key, certs, err := readPair(dir, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, _, err := parseKeyCertificate(append(key, ca.MarshalPEM(certs[0])...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if signer != nil && !spki.Equal(signer.Public(), certs[0].Key) {
+		t.Errorf("%s.key is not the key of %s.cert", name, name)
+	}
+}
+
+// doneAll records all steps that are done by hand up to one of the others.
+func doneAll(t *testing.T, dir, name, until string) {
+	t.Helper()
+	r, err := OpenRollout(context.Background(), dir, name, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Steps {
+		if s.ID == until {
+			return
+		}
+		if s.manual && s.State != RolloutDone {
+			if err := Done(context.Background(), dir, testOptions(nil), name, s.ID, "tested"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// TestRotation plays whole rotations: of a root, of a sub CA with a twin, of a
+// signer. In each phase, what is signed must be accepted where only the old anchor
+// is known, and where only the new one is.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	rows := []struct {
+		name, leaf   string // what rotates, and whose chain is looked at
+		anchors      string // the published file with the anchors
+		keyType      spki.KeyType
+		others       []string // further chains that must hold all the time
+		rootAccepted string   // a root that must accept the leaf in each phase
+	}{
+		{name: "ssig_rootca", leaf: "ssig_cml.cert", anchors: "ssig_rootca.cert", others: []string{"ssig.cert"}},
+		{name: "gen_rootca", leaf: "backend.cert", anchors: "gen_rootca.cert"},
+		{name: "guestos_subca", leaf: "guestos_debos.cert", anchors: "guestos_anchor.cert", rootAccepted: "gen_rootca.cert"},
+		{name: "ssig_cml", leaf: "ssig_cml.cert", anchors: "", rootAccepted: "ssig_rootca.cert"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			ctx := context.Background()
+			dir := rotationPKI(t)
+			file := func(name string) string { return filepath.Join(dir, name) }
+			var old, new *ca.Certificate
+			if row.anchors != "" {
+				old = readCerts(t, file(row.anchors))[0]
+			}
+			phase := func(when string, oldToo, newToo bool) {
+				t.Helper()
+				settled(t, dir, when)
+				fits(t, dir, row.name)
+				for _, chain := range append([]string{row.leaf}, row.others...) {
+					if old != nil {
+						accepted(t, when, file(chain), old, oldToo)
+					}
+					if new != nil {
+						accepted(t, when, file(chain), new, newToo)
+					}
+				}
+				if row.rootAccepted != "" {
+					accepted(t, when, file(row.leaf), readCerts(t, file(row.rootAccepted))[0], true)
+				}
+			}
+			phase("before", true, false)
+			// 1. Another key. All that is published goes on as before, and the anchors
+			// are two.
+			if _, err := Rotate(ctx, dir, testOptions(nil), row.name, spki.KeyType{}); err != nil {
+				t.Fatal(err)
+			}
+			if row.anchors != "" {
+				anchors := readCerts(t, file(row.anchors))
+				if len(anchors) != 2 || !anchors[0].Equal(old) {
+					t.Fatalf("%d anchors, the first is the old one: %v", len(anchors), anchors[0].Equal(old))
+				}
+				new = anchors[1]
+			}
+			phase("made", true, true)
+			if _, err := Rotate(ctx, dir, testOptions(nil), row.name, spki.KeyType{}); err == nil || !strings.Contains(err.Error(), "waits to be switched to") {
+				t.Errorf("a second rotation: %v", err)
+			}
+			before := readCerts(t, file(row.name+".cert"))[0]
+			oldKey, err := os.ReadFile(file(row.name + ".key"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// 2. Switch, not before the anchors are out.
+			if row.anchors != "" {
+				if _, err := Switch(ctx, dir, testOptions(nil), row.name, ""); err == nil || !strings.Contains(err.Error(), "Not done: add-") {
+					t.Errorf("switched too early: %v", err)
+				}
+			}
+			doneAll(t, dir, row.name, StepSwitch)
+			if _, err := Switch(ctx, dir, testOptions(nil), row.name, ""); err != nil {
+				t.Fatal(err)
+			}
+			if readCerts(t, file(row.name+".cert"))[0].Equal(before) {
+				t.Error("the old certificate stands first")
+			}
+			phase("switched", true, true)
+			if kept, err := os.ReadFile(file(row.name + "-g1.key")); err != nil || !slices.Equal(kept, oldKey) {
+				t.Errorf("the old key: %v", err)
+			}
+			// 3. Retire.
+			if _, err := Retire(ctx, dir, testOptions(nil), row.name, false, ""); err != nil {
+				t.Fatal(err)
+			}
+			if row.anchors != "" {
+				if anchors := readCerts(t, file(row.anchors)); len(anchors) != 1 || !anchors[0].Equal(new) {
+					t.Errorf("%d anchors after the old one was retired", len(anchors))
+				}
+			}
+			phase("retired", false, true)
+			doneAll(t, dir, row.name, "")
+			if left, err := Rollouts(ctx, dir, time.Now()); err != nil || len(left) > 0 {
+				t.Errorf("%d rollouts are left, %v", len(left), err)
+			}
+			// 4. Once more.
+			if _, err := Rotate(ctx, dir, testOptions(nil), row.name, spki.KeyType{}); err != nil {
+				t.Fatal(err)
+			}
+			settled(t, dir, "again")
+			if _, err := Switch(ctx, dir, testOptions(nil), row.name, "tested"); err != nil {
+				t.Fatal(err)
+			}
+			settled(t, dir, "again switched")
+			fits(t, dir, row.name)
+			if kept, err := os.ReadFile(file(row.name + "-g1.key")); err != nil || !slices.Equal(kept, oldKey) {
+				t.Errorf("the first key: %v", err)
+			}
+		})
+	}
+}
