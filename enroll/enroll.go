@@ -67,6 +67,9 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 	}
 	r := &Registrar{pki: pki, issuance: i, o: o, caKeys: map[string]string{}}
 	// 1. Who signs.
+	if err := pki.CheckRevoked(i.Issuer); err != nil {
+		return nil, err
+	}
 	signer, err := pki.Signer(i.Issuer)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"tmpki/artifact/ima"
 	"tmpki/ca"
@@ -107,6 +108,9 @@ func (s *anchorSet) add(e *Entry, file func(c *ca.Certificate) string, a TrustAn
 			a.File = file(c)
 		}
 		a.Warnings = slices.Clone(a.Warnings)
+		if r, ok := s.have.Revoked[e.Name]; ok && c.Equal(s.have.Certificates[e.Name]) {
+			a.Warnings = append(a.Warnings, fmt.Sprintf("it is revoked since %s (%v): consumers that look at no CRL trust it until it is taken out", r.Time.Local().Format(time.DateOnly), r.Reason))
+		}
 		s.list = append(s.list, a)
 	}
 }

@@ -75,30 +75,12 @@ func (p *PKI) IssuedChain(ctx context.Context, name string, now time.Time) (chai
 	if _, err := ca.Verify(leaf, ca.VerifyOptions{Roots: chain[len(chain)-1:], Intermediates: chain[1:], Time: now}); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	issuers := issuer.Chain()
-	for i, c := range chain {
-		who, by := name, record.Issuer
-		if i > 0 {
-			who, by = issuers[i-1].Name, issuers[i-1].Signer().Name
-		}
-		if err := notRevoked(ctx, db, who, by, c); err != nil {
+	if record.State == store.Revoked || record.State == store.Held {
+		r, err := db.Revocation(ctx, record.Issuer, record.Serial)
+		if err != nil {
 			return nil, err
 		}
+		return nil, fmt.Errorf("the certificate of %s is revoked since %s: %v", name, r.Time.Local().Format(time.DateOnly), r.Reason)
 	}
-	return chain, nil
-}
-
-// notRevoked reports, as an error, that a certificate is revoked or on hold.
-func notRevoked(ctx context.Context, db *store.DB, name, issuer string, c *ca.Certificate) error {
-	r, err := db.Revocation(ctx, issuer, c.SerialNumber.Bytes())
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil
-	case err != nil:
-		return err
-	case r.Reason == store.RemoveFromCRL:
-		return nil
-	default:
-		return fmt.Errorf("the certificate of %s is revoked since %s (%v)", name, r.Time.Format(time.DateOnly), r.Reason)
-	}
+	return chain, p.CheckRevoked(issuer)
 }

@@ -76,7 +76,7 @@ func (p *PKI) Issue(ctx context.Context, o Options, r IssueRequest) (_ *Issued, 
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	db.Now = o.Now
-	issuer, err := p.issuerOf(ctx, db, i, o.Now())
+	issuer, err := p.issuerOf(i, o.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -179,9 +179,8 @@ func good(c store.Record, now time.Time) bool {
 }
 
 // issuerOf returns the issuer of a profile, if it may issue now.
-func (p *PKI) issuerOf(ctx context.Context, db *store.DB, i *Issuance, now time.Time) (*ca.Issuer, error) {
-	linter, err := ca.NewLinter()
-	if err != nil {
+func (p *PKI) issuerOf(i *Issuance, now time.Time) (*ca.Issuer, error) {
+	if err := p.CheckRevoked(i.Issuer); err != nil {
 		return nil, err
 	}
 	signer, err := p.Signer(i.Issuer)
@@ -193,14 +192,14 @@ func (p *PKI) issuerOf(ctx context.Context, db *store.DB, i *Issuance, now time.
 		return nil, err
 	}
 	for n, c := range chain {
-		e := i.Issuer.Chain()[n]
-		if err := notRevoked(ctx, db, e.Name, e.Signer().Name, c); err != nil {
-			return nil, fmt.Errorf("%s can't issue: %w", i.Issuer.Name, err)
-		}
 		if now.Before(c.NotBefore) || !now.Before(c.NotAfter) {
-			return nil, fmt.Errorf("%s can't issue now: the certificate of %s is valid from %s to %s", i.Issuer.Name, e.Name,
+			return nil, fmt.Errorf("%s can't issue now: the certificate of %s is valid from %s to %s", i.Issuer.Name, i.Issuer.Chain()[n].Name,
 				c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
 		}
+	}
+	linter, err := ca.NewLinter()
+	if err != nil {
+		return nil, err
 	}
 	return ca.NewIssuer(i.Issuer.Name, chain[0], signer, i.Issuer.Algorithm, linter)
 }
