@@ -107,7 +107,7 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 			return nil, err
 		}
 	}
-	if r.compromised, err = r.loadCompromised(); err != nil {
+	if r.compromised, err = pki.CompromisedKeys(i); err != nil {
 		return nil, err
 	}
 	if r.db, err = pki.OpenStore(ctx); err != nil {

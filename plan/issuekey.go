@@ -36,12 +36,22 @@ func (p *PKI) issuedKey(i *Issuance, r IssueRequest, names []store.Record) (*iss
 		if i.Request == nil {
 			return nil, fmt.Errorf("%s.request: missing in the plan: no request may use the profile", i.key)
 		}
+		if i.AllowList != "" {
+			return nil, fmt.Errorf("%s.request.allow_list: who is on it may have a certificate by tmpki device sign only", i.key)
+		}
 		parsed, err := ca.ParseUnprovenRequest(*r.Request)
 		if err != nil {
 			return nil, &ca.RejectedError{Reason: err.Error()}
 		}
 		if k.vetted, err = i.Request.Vet(i.Profile, i.Subject, parsed); err != nil {
 			return nil, err
+		}
+		known, err := p.CompromisedKeys(i)
+		if err != nil {
+			return nil, err
+		}
+		if known.Contains(k.vetted.Key) {
+			return nil, &ca.RejectedError{Reason: "publicKey: is on a list of compromised keys: others have its private key"}
 		}
 		k.public = k.vetted.Key
 		return k, nil

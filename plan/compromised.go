@@ -1,4 +1,4 @@
-package enroll
+package plan
 
 import (
 	"errors"
@@ -17,16 +17,19 @@ const maxCompromised = 256 << 20
 // blacklists are where Debian and its children put the keys of CVE-2008-0166.
 const blacklists = "/usr/share/openssl-blacklist/blacklist.RSA-*"
 
-// loadCompromised reads the lists of compromised keys: the plan's, which must be
-// there, and those of this machine, which are taken as they come.
-func (r *Registrar) loadCompromised() (*ca.CompromisedKeys, error) {
+// CompromisedKeys reads the lists of compromised keys for a profile: the plan's,
+// which must be there, and those of this machine, which are taken as they come.
+func (p *PKI) CompromisedKeys(i *Issuance) (*ca.CompromisedKeys, error) {
 	known := &ca.CompromisedKeys{}
 	files, err := filepath.Glob(blacklists)
 	if err != nil {
 		return nil, err
 	}
-	if r.issuance.CompromisedKeys != "" {
-		files = append(files, r.path(r.issuance.CompromisedKeys))
+	if file := i.CompromisedKeys; file != "" {
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(p.Dir, file)
+		}
+		files = append(files, file)
 	}
 	for n, file := range slices.Compact(files) {
 		f, _, err := durable.OpenRegular(file, maxCompromised)
