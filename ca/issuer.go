@@ -18,7 +18,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -210,11 +209,11 @@ func (i *Issuer) prepare(profile *Profile, r Request, serial []byte) (*Prepared,
 		return nil, err
 	}
 	p := &Prepared{issuer: i, profile: profile.name, request: r, serial: serial, skid: skid, expires: notAfter}
-	extensions, err := i.extensions(profile, t, r, serial, skid)
+	extensions, err := i.extensions(profile, r, serial, skid)
 	if err != nil {
 		return nil, err
 	}
-	tbs, err := i.marshalTBS(serial, r, notAfter, subjectKey, extensions)
+	tbs, err := i.marshalTBS(serial, r, notAfter, subjectKey, profile.encodedFor(t), extensions)
 	if err != nil {
 		return nil, fmt.Errorf("building the certificate of %q: %w", r.Name, err)
 	}
@@ -305,8 +304,9 @@ func newSerial() ([]byte, error) {
 	}
 }
 
-func (i *Issuer) extensions(profile *Profile, t spki.KeyType, r Request, serial, skid []byte) ([]extension, error) {
-	list := slices.Clone(profile.fixedFor(t))
+// extensions returns those that differ from certificate to certificate.
+func (i *Issuer) extensions(profile *Profile, r Request, serial, skid []byte) ([]extension, error) {
+	var list []extension
 	if profile.partitions > 0 {
 		points, err := profile.partitionExtension(serial)
 		if err != nil {
@@ -341,8 +341,8 @@ func (i *Issuer) extensions(profile *Profile, t spki.KeyType, r Request, serial,
 }
 
 // marshalTBS writes a TBSCertificate (RFC 5280, Section 4.1).
-func (i *Issuer) marshalTBS(serial []byte, r Request, notAfter time.Time, subjectKey []byte, extensions []extension) ([]byte, error) {
-	var b cryptobyte.Builder
+func (i *Issuer) marshalTBS(serial []byte, r Request, notAfter time.Time, subjectKey, fixed []byte, extensions []extension) ([]byte, error) {
+	b := cryptobyte.NewBuilder(make([]byte, 0, 1024))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(2) }) // v3
 		b.AddASN1(cbasn1.INTEGER, func(b *cryptobyte.Builder) { b.AddBytes(serial) })
@@ -354,7 +354,14 @@ func (i *Issuer) marshalTBS(serial []byte, r Request, notAfter time.Time, subjec
 		})
 		b.AddBytes(r.Subject)
 		b.AddBytes(subjectKey)
-		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { addExtensions(b, extensions) })
+		b.AddASN1(cbasn1.Tag(3).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddBytes(fixed)
+				for _, x := range extensions {
+					addExtension(b, x)
+				}
+			})
+		})
 	})
 	return b.Bytes()
 }
@@ -363,14 +370,19 @@ func (i *Issuer) marshalTBS(serial []byte, r Request, notAfter time.Time, subjec
 func addExtensions(b *cryptobyte.Builder, extensions []extension) {
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		for _, x := range extensions {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1ObjectIdentifier(x.oid)
-				if x.critical {
-					b.AddASN1Boolean(true)
-				}
-				b.AddASN1OctetString(x.value)
-			})
+			addExtension(b, x)
 		}
+	})
+}
+
+// addExtension writes one.
+func addExtension(b *cryptobyte.Builder, x extension) {
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1ObjectIdentifier(x.oid)
+		if x.critical {
+			b.AddASN1Boolean(true)
+		}
+		b.AddASN1OctetString(x.value)
 	})
 }
 
@@ -395,7 +407,7 @@ func addTime(b *cryptobyte.Builder, t time.Time) {
 }
 
 func (i *Issuer) assemble(tbs, signature []byte) ([]byte, error) {
-	var b cryptobyte.Builder
+	b := cryptobyte.NewBuilder(make([]byte, 0, len(tbs)+len(signature)+128))
 	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddBytes(tbs)
 		b.AddBytes(i.identifier)

@@ -100,6 +100,8 @@ type Profile struct {
 
 	signing *extension // key usage of keys that sign only; nil: as in fixed
 
+	encoded, encodedSigning []byte // fixedFor, encoded: they stand in many certificates
+
 	partitions int      // 0: the CRL's URLs don't depend on the serial, and are fixed
 	crlURLs    []string // with {partition} in them
 }
@@ -264,7 +266,25 @@ func NewProfile(name string, c ProfileConfig) (*Profile, error) {
 			return nil, fmt.Errorf("extensions[%d]: %w", i, err)
 		}
 	}
+	p.encoded = encodeExtensions(p.fixedFor(spki.KeyType{Kind: spki.RSA}))
+	p.encodedSigning = encodeExtensions(p.fixedFor(spki.KeyType{Kind: spki.EC}))
 	return p, nil
+}
+
+func encodeExtensions(list []extension) []byte {
+	var b cryptobyte.Builder
+	for _, x := range list {
+		addExtension(&b, x)
+	}
+	return b.BytesOrPanic() // their values were encoded before
+}
+
+// encodedFor is fixedFor, encoded.
+func (p *Profile) encodedFor(t spki.KeyType) []byte {
+	if t.Kind == spki.RSA {
+		return p.encoded
+	}
+	return p.encodedSigning
 }
 
 // partitionExtension returns the distribution points of a certificate, whose

@@ -28,7 +28,7 @@ type Totals struct {
 
 const (
 	// groupSize is how many requests share two transactions of the store.
-	groupSize = 256
+	groupSize = 512
 	// groupWait is how long a group waits for more requests: somebody may be
 	// waiting for its answer.
 	groupWait = 20 * time.Millisecond
@@ -165,7 +165,7 @@ func (b *batch) reject(i *item, err error) {
 
 // read gathers requests into groups.
 func (b *batch) read(in iter.Seq[Request]) <-chan *group {
-	requests := make(chan Request)
+	requests := make(chan Request, groupSize)
 	go func() {
 		defer close(requests)
 		for q := range in {
