@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		// The race detector makes every process wait a second before it ends.
 		os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 		// Nothing of the caller's may reach the program.
-		for _, name := range []string{"TMPKI_DIR", "DO_PLATFORM_KEYS", "PKI_KEY_SIZE", "KEY_SIZE", "GYROIDOS_TEST_PASSWD_PKI", "TMPKI_PASSPHRASE", "TMPKI_ROOT_PASSPHRASE"} {
+		for _, name := range []string{"TMPKI_DIR", "DO_PLATFORM_KEYS", "PKI_KEY_SIZE", "KEY_SIZE", "GYROIDOS_TEST_PASSWD_PKI", "TMPKI_PASSPHRASE", "TMPKI_ROOT_PASSPHRASE", "TMPKI_PIN", "PKCS11_MODULE_PATH", "SOFTHSM2_CONF"} {
 			os.Unsetenv(name)
 		}
 		os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin")

@@ -29,6 +29,7 @@ import (
 //	                        directory; again, it adds more
 //	database                make a database on a PostgreSQL server of the script's
 //	                        own; its URL is $DB
+//	keyless DIR...          no file below may look like a private key
 //	refuses CODE TEXT COMMAND...
 //	                        the command must exit with CODE, tell TEXT on standard
 //	                        error, and leave nothing in its working directory or
@@ -58,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"json":     scriptJSON,
 			"softhsm":  scriptSoftHSM,
 			"database": scriptDatabase,
+			"keyless":  scriptKeyless,
 			"refuses":  scriptRefuses,
 		},
 		RequireUniqueNames: true,
