@@ -13,6 +13,8 @@ type token struct {
 	lib      *library
 	identity identity
 
+	writing sync.Mutex // one writes at a time: SoftHSM, for one, fails where two do
+
 	mu       sync.Mutex
 	freed    *sync.Cond // a session came back, or the pool shrank
 	slot     uint
@@ -52,6 +54,10 @@ const (
 // calls use once more. If the token is busy, it waits and tries again, within
 // limits. use must look up handles by the session's epoch.
 func (t *token) do(write bool, use func(c cryptoki, s session) error) error {
+	if write {
+		t.writing.Lock()
+		defer t.writing.Unlock()
+	}
 	recovered := false
 	pause := busyFirst
 	for tries := 1; ; {

@@ -122,6 +122,14 @@ func (a *app) hint(err error) string {
 		return "carry the file over once more, and compare the digests at both ends"
 	case errors.Is(err, plan.ErrNotSigned), errors.Is(err, plan.ErrNotAsked):
 		return "don't use it; find out who has made it"
+	case errors.Is(err, keys.ErrPINWrong), errors.Is(err, keys.ErrPINLocked):
+		return `"tmpki key list" shows how a token stands with its PIN`
+	case errors.Is(err, keys.ErrPINNeeded):
+		return `"tmpki help key" tells where the PIN of a token comes from`
+	case errors.Is(err, keys.ErrNoToken):
+		return `list tokens with "tmpki key list"`
+	case errors.Is(err, keys.ErrNoPKCS11):
+		return "build it with a C compiler at hand: make build"
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return "make room and run the same command again"
 	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
