@@ -19,6 +19,7 @@ type Source struct {
 	Env      string // name of an environment variable
 	File     string // path of a file; its first line is the passphrase
 	Prompt   bool   // ask on the terminal, /dev/tty
+	Split    bool   // shared by officers, who are not asked here: see Split
 	Optional bool   // none is fine: return nil if Env and File are not there and Prompt is false
 }
 
@@ -37,6 +38,9 @@ func (s Source) ReadNew(name string) (*Passphrase, error) {
 }
 
 func (s Source) read(name string, isNew bool) (*Passphrase, error) {
+	if s.Split && !s.Optional {
+		return nil, fmt.Errorf("no passphrase for %q: %w", name, ErrSplit)
+	}
 	if s.Env != "" {
 		if value, ok := os.LookupEnv(s.Env); ok {
 			p, err := NewPassphrase([]byte(value))

@@ -26,6 +26,11 @@ const (
 func (l *loader) ceremony() error {
 	c := l.config.Ceremony
 	if c == nil {
+		for _, e := range l.plan.Entries {
+			if e.Passphrase.Split {
+				return l.doc.fail(e.key+".passphrase", errors.New("split: among whom? There is no section ceremony with officers"))
+			}
+		}
 		return nil
 	}
 	// 1. Who?
@@ -55,6 +60,15 @@ func (l *loader) ceremony() error {
 	}
 	if !offline {
 		return l.doc.fail("ceremony", errors.New("no entry has custody: offline, so that nothing is left for a ceremony"))
+	}
+	for _, e := range l.plan.Entries {
+		switch {
+		case !e.Passphrase.Split:
+		case !e.AtCeremony:
+			return l.doc.fail(e.key+".passphrase", fmt.Errorf("split: %s is not offline, and used without a ceremony", e.Name))
+		case l.plan.Ceremony.Quorum < 2:
+			return l.doc.fail(e.key+".passphrase", errors.New("split: at least 2 officers must be needed for a ceremony"))
+		}
 	}
 	// 3. The other machine can sign for what is here, but not be signed for.
 	for _, e := range l.plan.Entries {

@@ -50,6 +50,8 @@ type CeremonyOptions struct {
 	// Confirm shows the agenda to the officers and returns who has confirmed it.
 	// It is called once, when all that can be checked was checked.
 	Confirm func(*Agenda) ([]Confirmation, error)
+
+	ShareHolders
 }
 
 // Agenda is what a ceremony is about to sign.
@@ -162,6 +164,7 @@ type conduct struct {
 	known    map[string]*ca.Certificate
 	signers  []*Entry // whose keys sign, in the order of the plan
 	reused   map[string]bool
+	split    *splitPassphrase // of the keys; nil if none has such a one
 	crls     []ceremony.CRL
 	fresh    bool   // there is no store yet
 	from     string // the entry whose key has signed the request, or ""
@@ -343,6 +346,9 @@ func (c *conduct) vet(ctx context.Context) error {
 	}
 	if err := c.vetCRLs(items); err != nil {
 		return fail("%w", err)
+	}
+	if err := c.vetSplit(); err != nil {
+		return err
 	}
 	// 4. The keys that sign: are they here, and do they open?
 	for _, e := range c.signers {
@@ -599,6 +605,9 @@ func (c *conduct) begin(ctx context.Context) (err error) {
 				return err
 			}
 		}
+	}
+	if err := c.split.handOut(ctx, c.run, c.o.ShareHolders); err != nil {
+		return err
 	}
 	if bytes.Equal(c.oldPlan, c.text) {
 		return nil

@@ -65,6 +65,7 @@ type passphraseConfig struct {
 	Prompt   bool   `yaml:"prompt,omitempty"`
 	Optional bool   `yaml:"optional,omitempty"` // no passphrase to be had: plain keys
 	None     bool   `yaml:"none,omitempty"`     // plain keys, whatever stands under keys
+	Split    bool   `yaml:"split,omitempty"`    // shared by the officers of the ceremony
 }
 
 // templateConfig is what profiles give and entries may give better.

@@ -44,8 +44,12 @@ func (c *passphraseConfig) source() (src keys.Source, none bool, err error) {
 	if c == nil {
 		return keys.Source{}, true, nil
 	}
-	src = keys.Source{Env: c.Env, File: c.File, Prompt: c.Prompt, Optional: c.Optional}
+	src = keys.Source{Env: c.Env, File: c.File, Prompt: c.Prompt, Optional: c.Optional, Split: c.Split}
 	switch has := c.Env != "" || c.File != "" || c.Prompt; {
+	case c.Split && (has || c.Optional || c.None):
+		return src, false, errors.New("split excludes all else")
+	case c.Split:
+		return src, false, nil
 	case c.None && (has || c.Optional):
 		return src, false, errors.New("none excludes all else")
 	case !c.None && !has:

@@ -46,12 +46,17 @@ func (c *conduct) agenda() *Agenda {
 			switch {
 			case s.Entry.inToken():
 				protected = "in the token"
+			case s.Entry.Passphrase.Split:
+				protected = "under the passphrase that is split among the officers"
 			case !s.Entry.NoPassphrase:
 				protected = "under a passphrase"
 			}
 			fmt.Fprintf(&b, "  %s: %v at %v, %s\n", s.Entry.Name, s.Entry.KeyType, s.Entry.Key, protected)
 			a.Secrets = append(a.Secrets, s.Entry.Name)
 		}
+	}
+	if c.split != nil {
+		fmt.Fprintf(&b, "\n%s\n", c.split.describe())
 	}
 	n := 0
 	for _, s := range c.issue {

@@ -430,7 +430,7 @@ func (p *PKI) CheckReserved(file string) error {
 	if err != nil {
 		return err
 	}
-	reserved := []string{filepath.Join(p.Dir, FileName), StorePath(p.Dir), StorePath(p.Dir) + "-journal"}
+	reserved := []string{filepath.Join(p.Dir, FileName), StorePath(p.Dir), StorePath(p.Dir) + "-journal", filepath.Join(p.Dir, SplitName)}
 	for _, e := range p.Plan.Entries {
 		if !e.inToken() {
 			reserved = append(reserved, e.Key.FilePath(p.Dir))

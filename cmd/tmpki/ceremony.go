@@ -23,6 +23,7 @@ import (
 func (a *app) ceremonyCmd() *cobra.Command {
 	var out, confirmFrom string
 	var newPlan bool
+	var s shareFlags
 	cmd := &cobra.Command{
 		Use:   "ceremony [--pki DIR] -o RESPONSE REQUEST",
 		Short: "Sign with the offline keys what a request asks for",
@@ -33,7 +34,12 @@ for "tmpki apply --response" and a signed transcript (DIR/ceremonies).
 
 DIR is a PKI directory of its own, with the offline keys and the record of what
 they signed; the first ceremony makes it. Nothing is signed unless enough officers
-confirm. The same request again gets the same response.`,
+confirm. The same request again gets the same response.
+
+Where the plan says passphrase: {split: true}, the passphrase of the keys is shared
+by the officers, and as many as the quorum open it. The first ceremony makes the
+shares (--shares-out, best a directory on a medium for each officer), the next ones
+want them (--share).`,
 		Example: `  tmpki ceremony --pki /media/root-pki -o response.tmpki REQUEST-1-3f2a9c41.tmpki
   openssl cms -verify -binary -inform DER -purpose any -CAfile ssig_rootca.cert \
       -in CEREMONY-1-3f2a9c41.txt.p7s -content CEREMONY-1-3f2a9c41.txt`,
@@ -49,17 +55,19 @@ confirm. The same request again gets the same response.`,
 			if confirmFrom == "" && (a.json || a.quiet) {
 				return usagef("ceremony: officers can't confirm what --json and --quiet don't show; use --confirm-from in tests")
 			}
-			return a.conduct(cmd.Context(), dir, args[0], out, confirmFrom, newPlan)
+			return a.conduct(cmd.Context(), dir, args[0], out, confirmFrom, newPlan, &s)
 		},
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "write the response to `FILE`")
 	cmd.Flags().BoolVar(&newPlan, "new-plan", false, "take over the plan of the request, which has changed")
 	cmd.Flags().StringVar(&confirmFrom, "confirm-from", "", "take confirmations from `FILE`, for tests; the transcript says so")
+	s.add(cmd, true)
+	cmd.AddCommand(a.reshareCmd(), a.testSharesCmd())
 	return cmd
 }
 
 // conduct holds a ceremony.
-func (a *app) conduct(ctx context.Context, dir, request, out, confirmFrom string, newPlan bool) error {
+func (a *app) conduct(ctx context.Context, dir, request, out, confirmFrom string, newPlan bool, s *shareFlags) error {
 	bundle, _, err := durable.ReadFile(request, ceremony.MaxBundle)
 	if err != nil {
 		return err
@@ -72,7 +80,7 @@ func (a *app) conduct(ctx context.Context, dir, request, out, confirmFrom string
 	if err := p.CheckOutput(out); err != nil {
 		return err
 	}
-	o := plan.CeremonyOptions{Options: a.options(os.Stderr), NewPlan: newPlan}
+	o := plan.CeremonyOptions{Options: a.options(os.Stderr), NewPlan: newPlan, ShareHolders: s.holders()}
 	o.Confirm = func(g *plan.Agenda) ([]plan.Confirmation, error) {
 		if confirmFrom != "" {
 			a.printf("%s\n", g.Text)

@@ -116,6 +116,10 @@ func (a *app) hint(err error) string {
 		return "pki.yaml names where the passphrase comes from, under keys, hierarchies or the entry: passphrase"
 	case errors.As(err, new(*plan.UnconfirmedError)):
 		return "compare it with the one that the ceremony has shown, and give that with --digest"
+	case errors.Is(err, keys.ErrTooFewShares):
+		return "name the shares of the officers with --share, once for each"
+	case errors.Is(err, keys.ErrShareForeign):
+		return "the first lines of a share name its PKI and officers; after a reshare only the new ones are good"
 	case errors.Is(err, plan.ErrOffline):
 		return "\"tmpki ceremony\" signs what a request asks for; \"tmpki check\" and \"tmpki log\" look at what is here"
 	case errors.Is(err, ceremony.ErrAltered):
