@@ -103,12 +103,12 @@ func (s *anchorSet) add(e *Entry, file func(c *ca.Certificate) string, a TrustAn
 			continue
 		}
 		a := a
-		a.Consumer, a.Entry, a.Name, a.Certificate = s.consumer, e, g.Name, c
+		a.Consumer, a.Entry, a.Name, a.Certificate = s.consumer, g, g.Name, c
 		if file != nil {
 			a.File = file(c)
 		}
 		a.Warnings = slices.Clone(a.Warnings)
-		if r, ok := s.have.Revoked[e.Name]; ok && c.Equal(s.have.Certificates[e.Name]) {
+		if r, ok := s.have.Revoked[g.Name]; ok {
 			a.Warnings = append(a.Warnings, fmt.Sprintf("it is revoked since %s (%v): consumers that look at no CRL trust it until it is taken out", r.Time.Local().Format(time.DateOnly), r.Reason))
 		}
 		s.list = append(s.list, a)

@@ -63,9 +63,9 @@ func (p *PKI) IssuedChain(ctx context.Context, name string, now time.Time) (chai
 	if err != nil {
 		return nil, fmt.Errorf("the store's certificate of %s: %w", name, err)
 	}
-	issuer := p.Plan.Entry(record.Issuer)
-	if issuer == nil {
-		return nil, fmt.Errorf("%s was issued by %s, which is not in the plan any more", name, record.Issuer)
+	issuer, err := p.issuerGeneration(record.Issuer, leaf)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	above, err := p.Chain(issuer)
 	if err != nil {
@@ -83,4 +83,19 @@ func (p *PKI) IssuedChain(ctx context.Context, name string, now time.Time) (chai
 		return nil, fmt.Errorf("the certificate of %s is revoked since %s: %v", name, r.Time.Local().Format(time.DateOnly), r.Reason)
 	}
 	return chain, p.CheckRevoked(issuer)
+}
+
+// issuerGeneration returns the generation of an authority that has signed a
+// certificate.
+func (p *PKI) issuerGeneration(authority string, c *ca.Certificate) (*Entry, error) {
+	e := p.Plan.Entry(authority)
+	if e == nil {
+		return nil, fmt.Errorf("it was issued by %s, which is not in the plan any more", authority)
+	}
+	for _, g := range e.Trusted() {
+		if by := p.Have.Certificates[g.Name]; by != nil && c.CheckSignature(by.Key) == nil {
+			return g, nil
+		}
+	}
+	return nil, fmt.Errorf("it was issued by a key of %s that is not in use any more: issue it anew", authority)
 }
