@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -490,19 +489,37 @@ func issueQuietly(i *Issuer, p *Profile, r Request) *Certificate {
 
 func TestSerials(t *testing.T) {
 	seen := map[string]bool{}
-	var or, and big.Int
-	and.SetBit(&and, 160, 1).Sub(&and, big.NewInt(1))
+	var or, and [20]byte
+	for i := range and {
+		and[i] = 0xff
+	}
+	now := time.Unix(1_800_000_000, 0)
 	for range 5000 {
-		serial := must(newSerial())
-		if len(serial) != 20 || serial[0] == 0 || serial[0] > 0x7f {
+		serial := must(newSerial(now))
+		if len(serial) != 20 || !bytes.Equal(serial[:4], []byte{0x11, 0xe1, 0xa3, 0x00}) {
 			t.Fatalf("serial %x", serial)
 		}
 		seen[string(serial)] = true
-		n := new(big.Int).SetBytes(serial)
-		or.Or(&or, n)
-		and.And(&and, n)
+		for i, b := range serial {
+			or[i] |= b
+			and[i] &= b
+		}
 	}
-	if len(seen) != 5000 || or.BitLen() != 159 || and.Sign() != 0 {
-		t.Errorf("%d serials, bits ever set %x, bits always set %x", len(seen), &or, &and)
+	// Each of the other 128 bits is set here and clear there.
+	if len(seen) != 5000 || !bytes.Equal(or[4:], bytes.Repeat([]byte{0xff}, 16)) || !bytes.Equal(and[4:], make([]byte, 16)) {
+		t.Errorf("%d serials, bits ever set %x, bits always set %x", len(seen), or, and)
+	}
+	// Whatever the clock says, the encoding has one length (RFC 5280, 4.1.2.2), and
+	// later serials are greater.
+	last := []byte{}
+	for _, year := range []int{1970, 1999, 2017, 2018, 2026, 2038, 2084, 2086, 9999} {
+		serial := must(newSerial(time.Date(year, 6, 1, 0, 0, 0, 0, time.UTC)))
+		if len(serial) != 20 || serial[0] == 0 || serial[0] > 0x7f {
+			t.Errorf("%d: serial %x", year, serial)
+		}
+		if year > 2018 && year < 2085 && bytes.Compare(serial, last) <= 0 {
+			t.Errorf("%d: serial %x after %x", year, serial, last)
+		}
+		last = serial
 	}
 }
