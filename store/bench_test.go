@@ -101,3 +101,91 @@ func syncTime(b *testing.B) time.Duration {
 	}
 	return time.Since(start) / rounds
 }
+
+// BenchmarkMillion fills a store with 1,000,000 certificates (with
+// TMPKI_BENCH_MILLION=1; else 20,000) and reports what one costs at its end as a
+// multiple of what one cost at its beginning, what a certificate takes in the file,
+// the slowest page of 100 of several queries, and the time of Verify.
+func BenchmarkMillion(b *testing.B) {
+	total := 20_000
+	if os.Getenv("TMPKI_BENCH_MILLION") != "" {
+		total = 1_000_000
+	}
+	const batch = 500
+	for range b.N {
+		db := newDB(b)
+		f := newFactory(2)
+		var first, last time.Duration
+		var names []string
+		window := total / 20 / batch * batch
+		must(b, db.Bulk(b.Context(), func() error {
+			for n := 0; n < total; n += batch {
+				intents, done := f.batch(batch)
+				if n%(total/10) == 0 {
+					names = append(names, intents[0].Name)
+				}
+				before := cpu()
+				must(b, db.Intend(b.Context(), intents...))
+				must(b, db.Complete(b.Context(), done...))
+				switch spent := cpu() - before; {
+				case n < window:
+					first += spent
+				case n >= total-window:
+					last += spent
+				}
+			}
+			return nil
+		}))
+		b.ReportMetric(float64(first.Microseconds())/float64(window), "µs-cpu/first")
+		b.ReportMetric(float64(last.Microseconds())/float64(window), "µs-cpu/last")
+		b.ReportMetric(float64(last)/float64(first), "x_first")
+		info, err := os.Stat(db.name)
+		must(b, err)
+		b.ReportMetric(float64(info.Size())/float64(total), "octets/certificate")
+		b.ReportMetric(float64(slowestPage(b, db, names).Microseconds())/1000, "ms/page")
+		start := time.Now()
+		must(b, db.Verify(b.Context()))
+		b.ReportMetric(time.Since(start).Seconds(), "s/verify")
+		must(b, db.Close())
+	}
+}
+
+// slowestPage asks for pages at the beginning, in the middle and at the end.
+func slowestPage(b *testing.B, db *DB, names []string) time.Duration {
+	ctx := b.Context()
+	size, err := db.Size(ctx)
+	must(b, err)
+	var slowest time.Duration
+	for name, q := range map[string]Query{
+		"all": {}, "newest": {Newest: true}, "profile": {Profile: "device"}, "revoked": {States: []State{Revoked}},
+		"good":  {Issuer: "device_subca", States: []State{Issued}, Newest: true},
+		"dates": {ExpiresFrom: time.Date(2029, 1, 1, 0, 0, 0, 0, time.UTC), ExpiresBefore: time.Date(2029, 2, 1, 0, 0, 0, 0, time.UTC)},
+		"name":  {NamePrefix: names[0][:2]}, "one name": {NamePrefix: names[0]},
+	} {
+		for _, at := range []int64{-1, size / 2, size - 50} {
+			after := Cursor("")
+			if at >= 0 && q.NamePrefix == "" && !q.byDate() {
+				after = Cursor(fmt.Sprintf("e%d", at))
+			}
+			start := time.Now()
+			_, _, err := db.Page(ctx, q, after, 100)
+			must(b, err)
+			if took := time.Since(start); took > slowest {
+				slowest = took
+				b.Logf("%s at %d: %v", name, at, took)
+			}
+		}
+	}
+	for _, name := range names {
+		start := time.Now()
+		list, err := db.ByName(ctx, name)
+		must(b, err)
+		byKey, err := db.ByKey(ctx, list[0].SubjectKeyID)
+		must(b, err)
+		if _, err := db.BySerial(ctx, byKey[0].Serial); err != nil {
+			b.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(start))
+	}
+	return slowest
+}

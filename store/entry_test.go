@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -95,6 +96,116 @@ func TestParseEntryRefuses(t *testing.T) {
 			t.Errorf("%s: parsed as %+v", test.name, entry)
 		}
 	}
+}
+
+// Marshal writes what encoding/json would.
+func FuzzMarshal(f *testing.F) {
+	corpus, err := os.ReadDir("testdata/fuzz/FuzzMarshal")
+	if err != nil || len(corpus) == 0 {
+		f.Fatalf("no seed corpus: %v", err)
+	}
+	f.Fuzz(func(t *testing.T, actor, key, value, name string, seconds, nanoseconds int64) {
+		e := Entry{Kind: KindSign, Actor: actor, Name: name, Issuer: value, SHA256: strings.Repeat("0", 64), Seq: seconds & 0xffff,
+			Detail: map[string]string{key: value, value: key, name: actor}, Time: time.Unix(seconds, nanoseconds&0x3fffffff)}
+		got, err := e.Marshal()
+		if err != nil {
+			return
+		}
+		e.Time = e.Time.UTC()
+		var want bytes.Buffer
+		enc := json.NewEncoder(&want)
+		enc.SetEscapeHTML(false)
+		must(t, enc.Encode(e))
+		if string(got)+"\n" != want.String() {
+			t.Errorf("%s, want %s", got, want.String())
+		}
+		if _, err := ParseEntry(got); err != nil {
+			t.Errorf("%s: %v", got, err)
+		}
+	})
+}
+
+func FuzzParseMembers(f *testing.F) {
+	corpus, err := os.ReadDir("testdata/fuzz/FuzzParseMembers")
+	if err != nil || len(corpus) == 0 {
+		f.Fatalf("no seed corpus: %v", err)
+	}
+	m := member{serial: []byte{1}, name: "a", class: 1, actor: 300, subjectKeyID: []byte{1, 2}, notBefore: -1, notAfter: 1 << 40}
+	f.Add(marshalMembers([]member{m, m}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		members, err := parseMembers(data)
+		if err != nil {
+			return
+		}
+		if again := marshalMembers(members); !bytes.Equal(again, data) {
+			t.Errorf("%x becomes %x", data, again)
+		}
+	})
+}
+
+func TestParseMembersRefuses(t *testing.T) {
+	good := marshalMembers([]member{{serial: []byte{1}, name: "ab", class: 1, actor: 2, notBefore: 100, notAfter: 200}})
+	if _, err := parseMembers(good); err != nil {
+		t.Fatal(err)
+	}
+	for cut := range good {
+		if _, err := parseMembers(good[:cut]); err == nil {
+			t.Errorf("cut to %d octets: no error", cut)
+		}
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"trailing data":  func(b []byte) []byte { return append(b, 0) },
+		"serial zero":    func(b []byte) []byte { b[1] = 0; return b },
+		"no UTF-8":       func(b []byte) []byte { b[3] = 0xff; return b },
+		"class zero":     func(b []byte) []byte { b[5] = 0; return b },
+		"long form":      func(b []byte) []byte { return append([]byte{0x81, 0x00}, b[1:]...) },
+		"too many":       func(b []byte) []byte { return bytes.Repeat(b, batchMembers+1) },
+		"long serial":    func(b []byte) []byte { return append(append([]byte{21}, bytes.Repeat([]byte{1}, 21)...), b[2:]...) },
+		"length too far": func(b []byte) []byte { b[2] = 0xff; b[3] = 0x7f; return b },
+	} {
+		if _, err := parseMembers(change(bytes.Clone(good))); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func FuzzSplitBundle(f *testing.F) {
+	corpus, err := os.ReadDir("testdata/fuzz/FuzzSplitBundle")
+	if err != nil || len(corpus) == 0 {
+		f.Fatalf("no seed corpus: %v", err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte, count int) {
+		list, err := splitBundle(data, count)
+		if err != nil {
+			return
+		}
+		var p packer
+		for _, entry := range list {
+			must(t, p.add(entry))
+		}
+		if !bytes.Equal(p.bundle, data) {
+			t.Errorf("%x becomes %x", data, p.bundle)
+		}
+	})
+}
+
+// A cursor has one spelling.
+func FuzzCursor(f *testing.F) {
+	corpus, err := os.ReadDir("testdata/fuzz/FuzzCursor")
+	if err != nil || len(corpus) == 0 {
+		f.Fatalf("no seed corpus: %v", err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, q := range []Query{{}, {NamePrefix: "a"}, {ExpiresFrom: utc(1)}} {
+			p, err := q.parse(Cursor(text))
+			if err != nil || !p.any {
+				continue
+			}
+			if again := q.cursor(Record{Name: p.name, NotAfter: utc(p.date), Entry: p.entry}); string(again) != text {
+				t.Errorf("%q becomes %q", text, again)
+			}
+		}
+	})
 }
 
 func FuzzParseEntry(f *testing.F) {

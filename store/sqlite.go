@@ -291,7 +291,7 @@ const (
 	// bulkCache is how much of the file Bulk keeps in memory, in KiB.
 	bulkCache = 96 << 10
 	// bulkLog is the size that the log grows to, in pages of 4 KiB.
-	bulkLog = 8192
+	bulkLog = 32768
 )
 
 // settleJournal takes the store back to its rollback journal, if it is not there
