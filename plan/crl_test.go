@@ -488,3 +488,51 @@ func BenchmarkCRLFromStore(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*float64(n)/b.Elapsed().Seconds(), "entries/s")
 }
+
+func TestFindCertificate(t *testing.T) {
+	p := newCRLPKI(t, "{}")
+	certs := p.issue(2, "100d")
+	again := p.issue(1, "50d") // a second device-0
+	pki, db := p.open()
+	ctx := t.Context()
+	find := func(what string, states ...store.State) (string, error) {
+		r, err := FindCertificate(ctx, db, what, states...)
+		return fmt.Sprintf("%x", r.Serial), err
+	}
+	serial := fmt.Sprintf("%x", certs[1].SerialNumber)
+	colons := strings.ToUpper(ca.ColonHex(certs[1].SerialNumber.Bytes()))
+	for _, what := range []string{serial, "0x" + serial, colons, "device-1"} {
+		if got, err := find(what, store.Issued); err != nil || got != serial {
+			t.Errorf("%q: %s, %v", what, got, err)
+		}
+	}
+	_, err := find("device-0", store.Issued)
+	var ambiguous *AmbiguousError
+	if !errors.As(err, &ambiguous) || len(ambiguous.Candidates) != 2 || !strings.Contains(err.Error(), fmt.Sprintf("%x", again[0].SerialNumber)) {
+		t.Errorf("two certificates of one name: %v", err)
+	}
+	// With one of them on hold, a hold can only be put on the other, and lifted here.
+	p.revoke(certs[0], ca.CertificateHold)
+	for state, want := range map[store.State]*ca.Certificate{store.Issued: again[0], store.Held: certs[0]} {
+		if got, err := find("device-0", state); err != nil || got != fmt.Sprintf("%x", want.SerialNumber) {
+			t.Errorf("%v: %s, %v", state, got, err)
+		}
+	}
+	for _, what := range []string{"", "device-2", "00", "0x", strings.Repeat("f", 41), "1b4e28ba-2fa1-11d2-883f-0016d3cca427", "../pki.yaml", "a\x00b"} {
+		if _, err := find(what, store.Issued); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("%q: %v", what, err)
+		}
+	}
+	// What is at hand in a file.
+	for name, data := range map[string][]byte{"DER": certs[1].Raw, "PEM": ca.MarshalPEM(certs[1], pki.Have.Certificates["device_subca"])} {
+		if r, err := FindFile(ctx, db, data); err != nil || fmt.Sprintf("%x", r.Serial) != serial {
+			t.Errorf("%s: %x, %v", name, r.Serial, err)
+		}
+	}
+	// The same serial and key in another certificate are not it.
+	bent := bytes.Clone(certs[1].Raw)
+	bent[len(bent)-1] ^= 1
+	if _, err := FindFile(ctx, db, bent); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("another signature: %v", err)
+	}
+}
