@@ -38,10 +38,18 @@ func (p *PKI) NewOCSP(db *store.DB, authority *Entry, validity time.Duration, no
 	if o.issuer == nil {
 		return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", authority.Name)
 	}
+	usable := func(e *Entry) bool {
+		c := p.Have.Certificates[e.Name]
+		return p.CheckRevoked(e) == nil && now.After(c.NotBefore) && now.Before(c.NotAfter)
+	}
 	for _, e := range authority.Children {
-		if c := p.Have.Certificates[e.Name]; c != nil && e.Kind == EndEntity && slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+		c := p.Have.Certificates[e.Name]
+		if c == nil || e.Kind != EndEntity || !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+			continue
+		}
+		// The first that can sign; if none can, the error tells of the first.
+		if o.Signer == authority || usable(e) && !usable(o.Signer) {
 			o.Signer = e
-			break
 		}
 	}
 	if err := p.CheckRevoked(o.Signer); err != nil {
