@@ -52,11 +52,14 @@ keyctl rlist "$two" | wc -w
 	cmd := exec.Command("keyctl", "session", "-", "sh", "-c", script)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
+	// A container may have no say in keyrings, and a kernel no asymmetric keys.
+	for _, none := range []string{"no asymmetric keys here", "Operation not permitted", "Function not implemented"} {
+		if strings.Contains(string(out), none) {
+			t.Skipf("this kernel keeps no such keys for us: %s", out)
+		}
+	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
-	}
-	if strings.Contains(string(out), "no asymmetric keys here") || strings.Contains(string(out), "Operation not permitted") {
-		t.Skipf("this kernel keeps no such keys for us: %s", out)
 	}
 	for _, want := range []string{"Required key not available", "export: taken\n1\n"} {
 		if !strings.Contains(string(out), want) {
