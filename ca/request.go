@@ -68,7 +68,26 @@ func ParseUnprovenRequest(data []byte) (*CertificateRequest, error) {
 		return nil, err
 	}
 	r.Algorithm, r.AlgorithmError = spki.ParseSignatureAlgorithm(algorithm)
+	if r.AlgorithmError != nil {
+		// The OpenSSL provider for TPMs (tpm2-openssl 1.1) writes NULL where RFC
+		// 5758, Section 3.2 has no parameters. Nothing of it gets into a certificate.
+		if a, err := spki.ParseSignatureAlgorithm(withoutNull(algorithm)); err == nil && a.Scheme == spki.ECDSA {
+			r.Algorithm, r.AlgorithmError = a, nil
+		}
+	}
 	return r, nil
+}
+
+// withoutNull takes NULL parameters out of an AlgorithmIdentifier.
+func withoutNull(algorithm []byte) []byte {
+	input := cryptobyte.String(algorithm)
+	var seq, oid cryptobyte.String
+	if !input.ReadASN1(&seq, cbasn1.SEQUENCE) || !seq.ReadASN1Element(&oid, cbasn1.OBJECT_IDENTIFIER) || !bytes.Equal(seq, []byte{5, 0}) {
+		return algorithm
+	}
+	var b cryptobyte.Builder
+	b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddBytes(oid) })
+	return b.BytesOrPanic()
 }
 
 // CheckProof verifies the request's signature with the key that it asks a

@@ -255,6 +255,34 @@ func TestVetRefuses(t *testing.T) {
 	}
 }
 
+// The provider for TPMs names ECDSA with parameters that it doesn't have; nobody
+// else may, and PKCS#1 v1.5 must have them.
+func TestRequestAlgorithm(t *testing.T) {
+	plain := request{}.build()
+	algorithm := must(spki.SignatureAlgorithm{Scheme: spki.ECDSA, Hash: crypto.SHA256}.Marshal())
+	oid := algorithm[2:]
+	for name, row := range map[string]struct {
+		algorithm []byte
+		want      string
+	}{
+		"NULL":                {seq(oid, null), ""},
+		"NULL and more":       {seq(oid, null, null), "is not supported"},
+		"a number":            {seq(oid, []byte{2, 1, 0}), "is not supported"},
+		"Ed25519 with NULL":   {seq(oidDER(1, 3, 101, 112), null), "is not supported"},
+		"PKCS#1 without NULL": {seq(oidDER(1, 2, 840, 113549, 1, 1, 11)), "is not supported"},
+	} {
+		input := cryptobyte.String(plain)
+		var outer, info, old, signature cryptobyte.String
+		if !input.ReadASN1(&outer, cbasn1.SEQUENCE) || !outer.ReadASN1Element(&info, cbasn1.SEQUENCE) || !outer.ReadASN1Element(&old, cbasn1.SEQUENCE) || !outer.ReadASN1Element(&signature, cbasn1.BIT_STRING) {
+			t.Fatal("malformed")
+		}
+		_, err := vet(strictDevice, seq(info, row.algorithm, signature))
+		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // What can't be parsed is refused before it is vetted.
 func TestVetRefusesFiles(t *testing.T) {
 	good := request{}.build()
