@@ -36,6 +36,7 @@ var ladder = map[string]int{
 	"plan":              40,
 	"enroll":            45,
 	"backup":            45,
+	"takeover":          45,
 	"signing":           50,
 	"cmd/tmpki":         60,
 	"e2e/secboot":       60,

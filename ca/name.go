@@ -3,6 +3,7 @@ package ca
 import (
 	"bytes"
 	"encoding/asn1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -380,4 +381,19 @@ func hasPrefix(list, prefix []string) bool {
 		}
 	}
 	return true
+}
+
+// ParseName reads the DER of a name, in hexadecimal.
+func ParseName(s string) (Name, error) {
+	der, err := hex.DecodeString(s)
+	if err != nil {
+		return nil, fmt.Errorf("%.80q is not hexadecimal", s)
+	}
+	n := Name(der)
+	if attrs, err := n.attributes(); err != nil {
+		return nil, err
+	} else if len(attrs) == 0 {
+		return nil, errors.New("an empty name")
+	}
+	return n, nil
 }

@@ -154,6 +154,9 @@ func check(ctx context.Context, dir string, now time.Time, out findings, issued 
 			continue
 		}
 		out.certificate(r, e, c, now)
+		if drift := e.Profile.Drift(c, e.SubjectAltNames); e.AsIssued && drift != "" {
+			out.add(Note, e.Name, "was issued elsewhere, and not as its profile says (%s): to have it issued again with the same key, take as_issued out of the plan and apply", drift)
+		}
 		out.revoked(r, e)
 		if r.Have.Offline && !e.AtCeremony {
 			continue // its key is on the other machine

@@ -108,7 +108,9 @@ type entryConfig struct {
 	Hierarchy       string           `yaml:"hierarchy,omitempty"` // of a root
 	Issuer          string           `yaml:"issuer,omitempty"`    // none: a root
 	Subject         ca.SubjectConfig `yaml:"subject"`
+	SubjectDER      string           `yaml:"subject_der,omitempty"` // in hexadecimal: a name that subject can't say
 	SubjectAltNames []string         `yaml:"subject_alt_names,omitempty"`
+	AsIssued        bool             `yaml:"as_issued,omitempty"` // taken over: not issued again where it differs from the profile
 
 	Generations *generationsConfig `yaml:"generations,omitempty"`
 }

@@ -79,6 +79,11 @@ func Create(ctx context.Context, dir string, waiting func(), build func(staging 
 	return err
 }
 
+// Fill is Apply for a build of Create, which has the lock.
+func Fill(ctx context.Context, staging string, o Options) ([]Step, error) {
+	return apply(ctx, staging, o)
+}
+
 // owned refuses a staging directory that somebody else has put there: keys will
 // be written into it.
 func owned(dir string) error {

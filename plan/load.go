@@ -143,7 +143,15 @@ func (l *loader) entry(kind Kind, key, name string, c entryConfig) (*Entry, erro
 	}
 	// 3. Subject.
 	subject := l.config.Subject.Merge(hierarchy.Subject).Merge(base.Subject).Merge(c.Subject)
-	if e.Subject, err = ca.NewName(subject); err != nil {
+	e.AsIssued = c.AsIssued
+	if c.SubjectDER != "" {
+		if c.Subject != (ca.SubjectConfig{}) {
+			return fail(".subject_der", errors.New("subject and subject_der exclude each other"))
+		}
+		if e.Subject, err = ca.ParseName(c.SubjectDER); err != nil {
+			return fail(".subject_der", err)
+		}
+	} else if e.Subject, err = ca.NewName(subject); err != nil {
 		sub, rest := splitKey(err)
 		return fail(sub, rest)
 	}

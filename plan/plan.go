@@ -81,6 +81,7 @@ type Entry struct {
 	Algorithm       spki.SignatureAlgorithm // of the certificates that the key signs
 	Custody         Custody
 	AtCeremony      bool     // its key is made and used at ceremonies only: see Ceremony
+	AsIssued        bool     // the certificate stays as it is, however it differs from the profile
 	Signs           []string // kinds of artifacts: see the table in targets.go
 
 	CRL *CRLSettings // Authority: nil if it may sign none

@@ -192,7 +192,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		if reason != "" {
+		if reason != "" && !e.AsIssued {
 			addIssue(e, reason)
 		}
 	}

@@ -62,21 +62,8 @@ those that were issued outside it and have no successor. Of CRLs those that are 
 // what ends.
 func (a *app) printFindings(dir string, list []plan.Finding, counts map[plan.Level]int, ends bool) error {
 	out := a.cmd.OutOrStdout()
-	paint := func(level plan.Level) string {
-		codes := map[plan.Level]string{plan.Bad: "\x1b[31m", plan.Warn: "\x1b[33m", plan.Note: "\x1b[2m"}
-		if !colour(out) {
-			return string(level)
-		}
-		return codes[level] + string(level) + "\x1b[0m"
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	for _, f := range list {
-		if a.quiet && f.Level != plan.Bad && !(ends && f.Ends) {
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", paint(f.Level), visible(f.Name), visible(f.Text))
-	}
-	if err := w.Flush(); err != nil {
+	err := a.printFindingList(list, func(f plan.Finding) bool { return !a.quiet || f.Level == plan.Bad || ends && f.Ends })
+	if err != nil {
 		return err
 	}
 	if a.quiet {
@@ -89,6 +76,25 @@ func (a *app) printFindings(dir string, list []plan.Finding, counts map[plan.Lev
 	if n := counts[plan.Warn]; n > 0 {
 		verdict += fmt.Sprintf(", %d warnings", n)
 	}
-	_, err := fmt.Fprintf(out, "%s: %s\n", visible(dir), verdict)
+	_, err = fmt.Fprintf(out, "%s: %s\n", visible(dir), verdict)
 	return err
+}
+
+// printFindingList prints those findings that are wanted.
+func (a *app) printFindingList(list []plan.Finding, wanted func(plan.Finding) bool) error {
+	out := a.cmd.OutOrStdout()
+	paint := func(level plan.Level) string {
+		codes := map[plan.Level]string{plan.Bad: "\x1b[31m", plan.Warn: "\x1b[33m", plan.Note: "\x1b[2m"}
+		if !colour(out) {
+			return string(level)
+		}
+		return codes[level] + string(level) + "\x1b[0m"
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, f := range list {
+		if wanted(f) {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", paint(f.Level), visible(f.Name), visible(f.Text))
+		}
+	}
+	return w.Flush()
 }

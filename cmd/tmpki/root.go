@@ -80,6 +80,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check or verification said no.`
 		a.deviceCmd(),
 		a.logCmd(),
 		a.expiryCmd(),
+		a.importCmd(),
 		a.backupCmd(),
 		a.restoreCmd(),
 		a.signConfigDropInCmd(),
