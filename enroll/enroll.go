@@ -77,6 +77,9 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 	if r.chain, err = pki.Chain(i.Issuer); err != nil {
 		return nil, err
 	}
+	if err := pki.CheckRevoked(i.Issuer); err != nil {
+		return nil, err
+	}
 	now := o.Now()
 	for _, c := range r.chain {
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {

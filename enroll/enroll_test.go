@@ -172,6 +172,18 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// A revoked authority issues nothing.
+func TestOpenRevoked(t *testing.T) {
+	dir := newPKI(t, "ec:P-256")
+	r := open(t, dir, "device")
+	must(t, r.db.Revoke(t.Context(), store.Revocation{Serial: r.chain[0].SerialNumber.Bytes(), Reason: store.CACompromise, Actor: "test"}))
+	p, err := plan.Open(t.Context(), dir)
+	must(t, err)
+	if _, err := Open(t.Context(), p, "device", r.o); err == nil || !strings.Contains(err.Error(), "revoked") {
+		t.Error(err)
+	}
+}
+
 // A batch answers each request in its place, whatever becomes of its neighbours.
 func TestSignAll(t *testing.T) {
 	dir := newPKI(t, "ec:P-256")
