@@ -4,12 +4,16 @@ import (
 	crand "crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"tmpki/store/storetest"
 )
 
 // factory makes intents and certificates as a factory line does: a UUID, a random
@@ -59,6 +63,46 @@ func cpu() time.Duration {
 // same disk.
 func BenchmarkBatch(b *testing.B) {
 	db := newDB(b)
+	benchmarkBatch(b, db)
+	info, err := os.Stat(db.name)
+	must(b, err)
+	b.ReportMetric(float64(info.Size())/float64(b.N)/256, "octets/certificate")
+}
+
+// BenchmarkBatchPostgreSQL does the same on PostgreSQL, which does not sync here.
+// µs-cpu is this program's part.
+func BenchmarkBatchPostgreSQL(b *testing.B) {
+	server = storetest.Start(b)
+	defer func() { server = nil }()
+	benchmarkBatch(b, newDB(b))
+}
+
+// BenchmarkCrowd has 64 goroutines record one certificate each at a time, durably.
+// certificates/sync is how many share a transaction.
+func BenchmarkCrowd(b *testing.B) {
+	db := newDB(b)
+	db.Now = nil
+	var mu sync.Mutex
+	f := newFactory(3)
+	must(b, db.Bulk(b.Context(), func() error {
+		b.SetParallelism(32)
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				mu.Lock()
+				intents, done := f.batch(1)
+				mu.Unlock()
+				if err := errors.Join(db.Intend(b.Context(), intents...), db.Complete(b.Context(), done...)); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		return nil
+	}))
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "certificates/s")
+	b.ReportMetric(float64(b.N)*float64(syncTime(b))/float64(b.Elapsed()), "certificates/sync")
+}
+
+func benchmarkBatch(b *testing.B, db *DB) {
 	f := newFactory(1)
 	const count = 256
 	start := cpu()
@@ -80,9 +124,6 @@ func BenchmarkBatch(b *testing.B) {
 	b.ReportMetric(float64(busy.Microseconds())/n, "µs-cpu/certificate")
 	b.ReportMetric(n/b.Elapsed().Seconds(), "certificates/s")
 	b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(2*syncTime(b)), "x_fsync")
-	info, err := os.Stat(db.name)
-	must(b, err)
-	b.ReportMetric(float64(info.Size())/n, "octets/certificate")
 }
 
 // syncTime measures how long the disk of the test takes to keep 256 certificates.

@@ -103,8 +103,8 @@ func (tx *writing) batches(ctx context.Context) ([]batch, error) {
 // nil.
 func (tx *writing) taken(ctx context.Context, serials [][]byte) ([]byte, error) {
 	for _, table := range []string{
-		"SELECT serial FROM certificate WHERE serial IN (%s) LIMIT 1",
-		"SELECT serial FROM revocation WHERE superseded IS NULL AND serial IN (%s) LIMIT 1",
+		"SELECT serial FROM certificate WHERE serial IN (%s)",
+		"SELECT serial FROM revocation WHERE superseded IS NULL AND serial IN (%s)",
 	} {
 		for rest := serials; len(rest) > 0; {
 			n := min(len(rest), inList)

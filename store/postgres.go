@@ -144,6 +144,9 @@ func openPostgres(ctx context.Context, text string, readOnly bool) (*DB, postgre
 	config.RuntimeParams["application_name"] = "tmpki"
 	config.RuntimeParams["search_path"] = schema
 	config.RuntimeParams["timezone"] = "UTC"
+	// Every query of ours walks along an index. Of a table that grows fast
+	// PostgreSQL has old statistics or none, and would rather read it whole.
+	config.RuntimeParams["enable_seqscan"] = "off"
 	if readOnly {
 		config.RuntimeParams["default_transaction_read_only"] = "on"
 	}
