@@ -166,6 +166,9 @@ func check(ctx context.Context, dir string, now time.Time, out findings, issued 
 		}
 	}
 	out.locked(locked)
+	if err := out.generations(ctx, r, now); err != nil {
+		out.add(Bad, "pki", "%v", err)
+	}
 	if err := out.crls(ctx, r, now); err != nil {
 		out.add(Bad, "pki", "%v", err)
 	}

@@ -22,21 +22,23 @@ func TestCheckClock(t *testing.T) {
 	leaves := []string{"ssig", "ssig_cml", "guestos_debos", "backend", "ocsp_server"}
 	subCAs := []string{"ssig_subca", "ssig_subca_cml", "guestos_subca", "guestos_anchor", "device_subca", "backend_subca", "user_subca"}
 	roots := []string{"ssig_rootca", "gen_rootca"}
+	issuing := []string{"ssig_subca", "ssig_subca_cml", "guestos_subca", "backend_subca"}
 	for _, tt := range []struct {
 		name      string
 		later     time.Duration
 		warn, bad []string
+		due       []string // authorities that end before what they should issue
 	}{
-		{"new", 0, nil, nil},
-		{"before it began", -day, nil, slices.Concat(leaves, subCAs, roots)},
-		{"31 days before the first end", (1095 - 31) * day, nil, nil},
-		{"29 days before the first end", (1095 - 29) * day, leaves, nil},
-		{"an hour before the first end", 1095*day - time.Hour, leaves, nil},
-		{"after the first end", 1095*day + time.Hour, nil, leaves},
-		{"29 days before the sub CAs end", (2190 - 29) * day, subCAs, leaves},
-		{"after the sub CAs ended", 2190*day + time.Hour, nil, slices.Concat(leaves, subCAs)},
-		{"29 days before all ends", (3650 - 29) * day, roots, slices.Concat(leaves, subCAs)},
-		{"after all ended", 3650*day + time.Hour, nil, slices.Concat(leaves, subCAs, roots)},
+		{"new", 0, nil, nil, nil},
+		{"before it began", -day, nil, slices.Concat(leaves, subCAs, roots), nil},
+		{"31 days before the first end", (1095 - 31) * day, nil, nil, nil},
+		{"29 days before the first end", (1095 - 29) * day, leaves, nil, nil},
+		{"an hour before the first end", 1095*day - time.Hour, leaves, nil, nil},
+		{"after the first end", 1095*day + time.Hour, nil, leaves, issuing},
+		{"29 days before the sub CAs end", (2190 - 29) * day, subCAs, leaves, slices.Concat(issuing, roots)},
+		{"after the sub CAs ended", 2190*day + time.Hour, nil, slices.Concat(leaves, subCAs), roots},
+		{"29 days before all ends", (3650 - 29) * day, roots, slices.Concat(leaves, subCAs), roots},
+		{"after all ended", 3650*day + time.Hour, nil, slices.Concat(leaves, subCAs, roots), nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			list, err := Check(ctx, dir, made.Add(tt.later))
@@ -44,10 +46,19 @@ func TestCheckClock(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := map[Level]map[string]string{Warn: {}, Bad: {}}
+			var due []string
 			for _, f := range list {
-				if f.Level != Note {
+				if strings.Contains(f.Text, "no more: tmpki renew") {
+					due = append(due, f.Name)
+				} else if f.Level != Note {
 					got[f.Level][f.Name] = f.Text
 				}
+			}
+			want := slices.Clone(tt.due)
+			slices.Sort(due)
+			slices.Sort(want)
+			if !slices.Equal(due, want) {
+				t.Errorf("to be renewed or rotated: %v, want %v", due, want)
 			}
 			for level, want := range map[Level][]string{Warn: tt.warn, Bad: tt.bad} {
 				for _, name := range want {

@@ -624,6 +624,13 @@ func (c *conduct) sign(ctx context.Context) (err error) {
 			c.undo()
 		}
 	}()
+	for _, e := range c.Plan.Entries {
+		if c.Have.Misplaced[e.Name] {
+			if err := c.run.switchKey(e); err != nil {
+				return fmt.Errorf("key of %s: %w", e.Name, err)
+			}
+		}
+	}
 	if err := c.run.generate(ctx, c.generate); err != nil {
 		return err
 	}

@@ -433,6 +433,18 @@ func (e *Entry) waitingPlace() (keys.URI, error) {
 	return keyPlace(e.place, e.Base(), e.Generation, 0)
 }
 
+// movedPlaces says where keys are that are misplaced.
+func (p *PKI) movedPlaces() map[string]keys.URI {
+	out := map[string]keys.URI{}
+	for name := range p.Have.Misplaced {
+		e := p.Plan.Entry(name)
+		if from, err := e.waitingPlace(); err == nil {
+			out[name], out[e.Others[0].Name] = from, e.Key
+		}
+	}
+	return out
+}
+
 // switchKey gives the key of the active generation its plain name. Whoever reads
 // NAME.key takes for granted that NAME.cert is its certificate: so the published
 // files that are about the entry go first, and publish puts the new ones there.
@@ -488,6 +500,7 @@ func (r *run) switchKey(e *Entry) error {
 		return err
 	}
 	delete(r.Have.Misplaced, e.Name)
+	r.ring.places = r.movedPlaces()
 	r.progress(Step{Kind: SwitchKey, Entry: e})
 	return nil
 }

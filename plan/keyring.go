@@ -13,7 +13,8 @@ import (
 // keyring opens the keys of a PKI directory, each once, and reads each
 // passphrase once. It is safe for concurrent use.
 type keyring struct {
-	dir string
+	dir    string
+	places map[string]keys.URI // by entry name, of keys that are not yet where they belong
 
 	mu          sync.Mutex
 	signers     map[string]crypto.Signer
@@ -57,7 +58,11 @@ func (k *keyring) signer(e *Entry) (crypto.Signer, error) {
 	if s := k.signers[e.Name]; s != nil {
 		return s, nil
 	}
-	s, err := keys.Open(k.dir, e.Key, func() (*keys.Passphrase, error) { return k.passphrase(e, false) })
+	place := e.Key
+	if moved, ok := k.places[e.Name]; ok {
+		place = moved
+	}
+	s, err := keys.Open(k.dir, place, func() (*keys.Passphrase, error) { return k.passphrase(e, false) })
 	if err != nil {
 		return nil, fmt.Errorf("key of %s: %w", e.Name, err)
 	}

@@ -52,6 +52,10 @@ func runRoad(road, dir string, text []byte) error {
 	switch road {
 	case "generate", "fill":
 		_, err = Generate(ctx, dir, spki.KeyType{}, testOptions(text))
+	case "rotate":
+		_, err = Rotate(ctx, dir, testOptions(nil), "ssig", spki.KeyType{})
+	case "switch":
+		_, err = Switch(ctx, dir, testOptions(nil), "ssig", "tested")
 	case "apply":
 		_, err = Apply(ctx, dir, testOptions(text))
 	default:

@@ -410,8 +410,14 @@ func (l *loader) limits() error {
 		for _, artifact := range e.Signs {
 			target := l.plan.target(artifactTarget(artifact))
 			for _, c := range e.Chain() {
-				if err := target.check(c, e); err != nil {
-					return l.doc.fail(c.key+".key", err)
+				generations := []*Entry{c}
+				if c != e {
+					generations = c.Trusted() // one that waits will stand there
+				}
+				for _, g := range generations {
+					if err := target.check(g, e); err != nil {
+						return l.doc.fail(c.key+".key", err)
+					}
 				}
 			}
 		}

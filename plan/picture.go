@@ -79,7 +79,12 @@ const (
 )
 
 // Node returns the node of an entry, or nil.
-func (d *Drawing) Node(name string) *Node { return d.byName[name] }
+func (d *Drawing) Node(name string) *Node {
+	if e := d.Plan.Entry(name); e != nil {
+		name = e.Name // NAME-gN of an active one
+	}
+	return d.byName[name]
+}
 
 // Picture draws the PKI in dir as it is at the time now. It changes nothing and
 // opens no key. Without a pki.yaml the error is ErrNoPlan.

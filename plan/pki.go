@@ -72,6 +72,7 @@ func lookWith(ctx context.Context, dir string, is *Plan) (*PKI, []fault, error) 
 			return nil, nil, err
 		}
 	}
+	p.ring.places = p.movedPlaces()
 	return p, faults, ctx.Err()
 }
 

@@ -2,6 +2,8 @@ package plan
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -219,4 +221,126 @@ func TestRotation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKilledRotation kills rotations and switches at random moments. Whatever the
+// moment: no key is lost, NAME.key never stands beside the certificate of another
+// key, and the next run completes what was begun.
+func TestKilledRotation(t *testing.T) {
+	t.Parallel()
+	for _, road := range []string{"rotate", "switch"} {
+		t.Run(road, func(t *testing.T) {
+			t.Parallel()
+			testKilledRotation(t, road, 12)
+		})
+	}
+}
+
+func testKilledRotation(t *testing.T, road string, count int) {
+	if testing.Short() {
+		count = 4
+	}
+	ctx := context.Background()
+	const name = "ssig"
+	prepared := rotationPKI(t)
+	if road == "switch" {
+		if _, err := Rotate(ctx, prepared, testOptions(nil), name, spki.KeyType{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keysIn := func(dir string) map[string]bool {
+		out := map[string]bool{}
+		for _, file := range []string{name + ".key", name + "-g1.key", name + "-g2.key"} {
+			if data, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+				out[string(data)] = true
+			}
+		}
+		return out
+	}
+	setUp := func() (dir, temp string) {
+		parent := t.TempDir()
+		dir, temp = filepath.Join(parent, "pki"), filepath.Join(parent, "tmp")
+		if out, err := exec.Command("cp", "-a", prepared, dir).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if err := os.Mkdir(temp, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return dir, temp
+	}
+	whole := time.Minute
+	for range 2 {
+		dir, temp := setUp()
+		took, killed := killOnce(t, road, dir, temp, time.Minute)
+		if killed {
+			t.Fatal("a run took a minute")
+		}
+		whole = min(whole, took)
+		settled(t, dir, "an undisturbed run")
+	}
+	killed, moved := 0, 0
+	for i := range count {
+		dir, temp := setUp()
+		before := keysIn(dir)
+		// Most of a run is looking and loading: the changes come at its end.
+		delay := time.Duration(float64(whole) * (0.3 + 0.8*(float64(i)+rand.Float64())/float64(count)))
+		if _, was := killOnce(t, road, dir, temp, delay); was {
+			killed++
+		}
+		after := keysIn(dir)
+		for key := range before {
+			if !after[key] {
+				t.Fatalf("killed after %v: a key is lost\n%s", delay, listing(dir))
+			}
+		}
+		if !missing(dir, name+".cert") {
+			fits(t, dir, name)
+		} else {
+			moved++
+		}
+		if pem, err := os.ReadFile(filepath.Join(dir, "certs", "signing_key.pem")); err == nil {
+			if key, cert, err := parseKeyCertificate(pem); err != nil || !spki.Equal(key.Public(), cert.Key) {
+				t.Fatalf("killed after %v: certs/signing_key.pem: %v", delay, err)
+			}
+		}
+		if _, err := Apply(ctx, dir, testOptions(nil)); err != nil {
+			t.Fatalf("killed after %v: the next run: %v\n%s", delay, err, listing(dir))
+		}
+		settled(t, dir, fmt.Sprintf("killed after %v", delay))
+		fits(t, dir, name)
+		if i%4 > 0 {
+			continue
+		}
+		if err := goOn(dir, name); err != nil {
+			t.Fatalf("killed after %v: %v", delay, err)
+		}
+	}
+	t.Logf("%d runs of %v: %d killed, %d without %s.cert", count, whole.Round(time.Millisecond), killed, moved, name)
+	if killed < count/4 {
+		t.Error("most runs were over before they were killed: the test shows little")
+	}
+}
+
+// goOn takes an entry, wherever its rotation stopped, to the end of it.
+func goOn(dir, name string) error {
+	ctx := context.Background()
+	p, err := Open(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if p.Plan.Entry(name).Generations.Newest == 1 {
+		if _, err := Rotate(ctx, dir, testOptions(nil), name, spki.KeyType{}); err != nil {
+			return err
+		}
+	}
+	if p, err = Open(ctx, dir); err != nil {
+		return err
+	}
+	if p.Plan.Entry(name).Generations.Active == 1 {
+		if _, err := Switch(ctx, dir, testOptions(nil), name, "tested"); err != nil {
+			return err
+		}
+	}
+	_, err = Retire(ctx, dir, testOptions(nil), name, true, "tested")
+	return err
 }

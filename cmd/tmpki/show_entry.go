@@ -25,7 +25,19 @@ type entryFacts struct {
 	Signs     []string        `json:"signs"`
 	Variables []string        `json:"uefi_variables"` // that hold it
 	Published []publishedFile `json:"published"`
-	Record    *recordFacts    `json:"record,omitempty"` // none: not made yet
+
+	Generation  int          `json:"generation"`
+	Generations []generation `json:"generations"`      // that stand beside each other, with this one
+	Record      *recordFacts `json:"record,omitempty"` // none: not made yet
+}
+
+// generation is one key of an entry that has several.
+type generation struct {
+	Name       string     `json:"name"`
+	Generation int        `json:"generation"`
+	State      string     `json:"state"`
+	NotAfter   *time.Time `json:"not_after,omitempty"` // none: not made yet
+	Note       string     `json:"note,omitempty"`
 }
 
 type publishedFile struct {
@@ -61,6 +73,22 @@ func newEntryFacts(d *plan.Drawing, n *plan.Node) *entryFacts {
 	if n.TwinOf != nil {
 		f.TwinOf = n.TwinOf.Name
 	}
+	f.Generation, f.Generations = n.Generation, []generation{}
+	plain := n.Entry
+	if plain.Active != nil && plain.Kind != plan.Cross {
+		plain = plain.Active
+	}
+	if len(plain.Others) > 0 || n.Kind == plan.Cross {
+		for _, g := range append(plain.Trusted(), plain.Crosses...) {
+			node := d.Node(g.Name)
+			facts := generation{Name: g.Name, Generation: g.Generation, State: string(node.State), Note: generationNote(g)}
+			if node.Certificate != nil {
+				end := node.Certificate.NotAfter.UTC()
+				facts.NotAfter = &end
+			}
+			f.Generations = append(f.Generations, facts)
+		}
+	}
 	for _, v := range d.VariablesOf(n) {
 		f.Variables = append(f.Variables, v.ID())
 	}
@@ -89,6 +117,15 @@ func (f *entryFacts) title() string {
 func (f *entryFacts) describe(t *table) {
 	t.add("state", f.State)
 	t.add("key", fmt.Sprintf("%s at %s (custody %s, %s)", f.KeyType, f.KeyURI, f.Custody, f.KeyState))
+	var generations []string
+	for _, g := range f.Generations {
+		text := g.Name + ": " + g.Note
+		if g.NotAfter != nil {
+			text += ", until " + g.NotAfter.Local().Format(time.DateOnly)
+		}
+		generations = append(generations, text)
+	}
+	t.add("keys", generations...)
 	t.add("profile", f.Profile)
 	t.add("signs", strings.Join(f.Signs, ", "))
 	t.add("UEFI", strings.Join(f.Variables, ", "))

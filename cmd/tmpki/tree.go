@@ -270,6 +270,9 @@ func nodeNotes(n *plan.Node) []string {
 	if n.TwinOf != nil {
 		notes = append(notes, "anchor, twin of "+n.TwinOf.Name)
 	}
+	if g := generationNote(n.Entry); g != "" {
+		notes = append(notes, g)
+	}
 	if len(n.Signs) > 0 {
 		notes = append(notes, "signs "+strings.Join(n.Signs, ", "))
 	}
@@ -283,4 +286,20 @@ func nodeNotes(n *plan.Node) []string {
 		notes = append(notes, "key is here, not "+string(n.Custody))
 	}
 	return notes
+}
+
+// generationNote says which generation an entry is, if it is not the first and only.
+func generationNote(e *plan.Entry) string {
+	switch {
+	case e.Generations == (plan.Generations{Newest: 1, Active: 1, Oldest: 1}):
+		return ""
+	case e.Kind == plan.Cross:
+		return fmt.Sprintf("cross-certificate of %s by %s", e.TwinOf.Name, e.Issuer.Name)
+	case e.IsOld():
+		return fmt.Sprintf("generation %d, old", e.Generation)
+	case e.Active != nil:
+		return fmt.Sprintf("generation %d, waits", e.Generation)
+	default:
+		return fmt.Sprintf("generation %d", e.Generation)
+	}
 }

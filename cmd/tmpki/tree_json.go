@@ -22,18 +22,22 @@ type hierarchyFacts struct {
 }
 
 type nodeFacts struct {
-	Name     string      `json:"name"`
-	CA       bool        `json:"ca"`
-	Subject  string      `json:"subject"`
-	KeyType  string      `json:"key_type"`
-	KeyURI   string      `json:"key_uri"`
-	KeyState string      `json:"key_state"`
-	Custody  string      `json:"custody"`
-	State    string      `json:"state"`
-	Waits    string      `json:"waits_for,omitempty"`
-	NotAfter *time.Time  `json:"not_after,omitempty"` // none: not made yet
-	Signs    []string    `json:"signs"`
-	TwinOf   string      `json:"twin_of,omitempty"`
+	Name     string     `json:"name"`
+	CA       bool       `json:"ca"`
+	Subject  string     `json:"subject"`
+	KeyType  string     `json:"key_type"`
+	KeyURI   string     `json:"key_uri"`
+	KeyState string     `json:"key_state"`
+	Custody  string     `json:"custody"`
+	State    string     `json:"state"`
+	Waits    string     `json:"waits_for,omitempty"`
+	NotAfter *time.Time `json:"not_after,omitempty"` // none: not made yet
+	Signs    []string   `json:"signs"`
+	TwinOf   string     `json:"twin_of,omitempty"`
+
+	Generation int  `json:"generation"`
+	Active     bool `json:"active"` // of the generations, the one that signs
+
 	Children []nodeFacts `json:"children"`
 }
 
@@ -84,6 +88,9 @@ func newNodeFacts(nodes []*plan.Node) []nodeFacts {
 			Waits:    n.Waits,
 			Signs:    append([]string{}, n.Signs...),
 			Children: newNodeFacts(n.Children),
+
+			Generation: n.Generation,
+			Active:     n.Entry.Active == nil,
 		}
 		if n.Certificate != nil {
 			end := n.Certificate.NotAfter.UTC()
