@@ -120,6 +120,14 @@ func (k *TokenKey) May(a spki.SignatureAlgorithm) bool {
 	return len(k.allowed) == 0 || slices.Contains(k.allowed, m)
 }
 
+// Parallel returns how many signatures the token is asked for at a time: as many
+// as there are sessions. Who has more waits for one.
+func (k *TokenKey) Parallel() int {
+	k.token.mu.Lock()
+	defer k.token.mu.Unlock()
+	return k.token.limit
+}
+
 // find returns the handle of the key in the epoch of a session.
 func (k *TokenKey) find(c cryptoki, s session) (uint, error) {
 	k.mu.Lock()

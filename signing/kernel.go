@@ -10,6 +10,7 @@ import (
 	"tmpki/ca"
 	"tmpki/internal/durable"
 	"tmpki/internal/tree"
+	"tmpki/keys"
 )
 
 // TreeOptions say how many files are signed at once.
@@ -40,7 +41,12 @@ func (s *Session) SignIMA(ctx context.Context, paths []string, place ima.Place, 
 }
 
 func (s *Session) treeOptions(ctx context.Context, artifact string, signer *Signer, o TreeOptions) tree.Options {
+	workers := 0 // one for each core
+	if k := keys.InToken(signer.Key); k != nil {
+		workers = k.Parallel() // a token signs elsewhere, and may be far away
+	}
 	return tree.Options{
+		Workers:  workers,
 		Progress: o.Progress,
 		Record: func(results []tree.Result) error {
 			var list []Signed
