@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"runtime"
 
 	"tmpki/artifact/ima"
 	"tmpki/artifact/module"
@@ -43,7 +44,8 @@ func (s *Session) SignIMA(ctx context.Context, paths []string, place ima.Place, 
 func (s *Session) treeOptions(ctx context.Context, artifact string, signer *Signer, o TreeOptions) tree.Options {
 	workers := 0 // one for each core
 	if k := keys.InToken(signer.Key); k != nil {
-		workers = k.Parallel() // a token signs elsewhere, and may be far away
+		// A token signs elsewhere: while it does, others are read and verified.
+		workers = k.Parallel() + runtime.GOMAXPROCS(0)
 	}
 	return tree.Options{
 		Workers:  workers,

@@ -66,7 +66,7 @@ type Options struct {
 	Progress func(done, total int)
 
 	// Workers is how many files are prepared at the same time; 0 takes one for
-	// each core. A key in a token has as many as it has sessions.
+	// each core.
 	Workers int
 }
 
