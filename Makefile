@@ -28,6 +28,7 @@ test:
 	@scripts/check-format
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m ./...
+	CGO_ENABLED=0 $(GO) test -run 'TestWithoutCgo|TestOpen' ./keys
 
 # What takes longer: whole machines with UEFI firmware and Secure Boot, large images.
 e2e:

@@ -41,6 +41,9 @@ func newSystem(load func(string) (cryptoki, error)) *system {
 	return &system{load: load, env: os.LookupEnv, ask: askOnTerminal, sleep: time.Sleep, libraries: map[string]*library{}}
 }
 
+// HavePKCS11 reports whether the program was built with PKCS#11.
+func HavePKCS11() bool { return process.load != nil }
+
 // CloseTokens ends all sessions with tokens and forgets their PINs. What was
 // opened before can't be used afterwards.
 func CloseTokens() { process.close() }

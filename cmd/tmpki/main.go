@@ -46,6 +46,7 @@ func run() int {
 	// The second signal ends a program that doesn't get to hear of the first, such
 	// as one that asks for a passphrase.
 	context.AfterFunc(ctx, stop)
+	defer keys.CloseTokens() // a token in a network would keep our sessions for a while
 	root := newRoot()
 	root.cmd.SetArgs(arguments())
 	err := root.cmd.ExecuteContext(ctx)

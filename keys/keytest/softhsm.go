@@ -30,6 +30,10 @@ type HSM struct {
 // New makes an HSM in dir, which must be empty or an HSM already, with a token
 // of each label. Without SoftHSM, the test is skipped, or fails in CI.
 func New(t tooltest.T, dir string, labels ...string) (*HSM, error) {
+	if !keys.HavePKCS11() {
+		t.Skip("built without cgo, and so without PKCS#11")
+		return nil, keys.ErrNoPKCS11
+	}
 	h := &HSM{Dir: dir, Module: tooltest.Path(t, "libsofthsm2.so"), Conf: filepath.Join(dir, "softhsm2.conf")}
 	util := tooltest.Path(t, "softhsm2-util")
 	tokens := filepath.Join(dir, "tokens")
