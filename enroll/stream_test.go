@@ -203,6 +203,11 @@ func TestSignFiles(t *testing.T) {
 	if _, err := r.SignFiles(t.Context(), files[:1], func(string) string { return filepath.Join(work, "none", "a.cert") }, Leaf, func(Result) error { return nil }); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
+	// The answers to a stream of any length may be replaced.
+	long := filepath.Join(work, "long.pem")
+	must(t, os.WriteFile(long, certificateBegin, 0o600))
+	must(t, os.Truncate(long, 1<<40))
+	must(t, Replaceable(long))
 	if _, err := RequestFiles(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no request") {
 		t.Error(err)
 	}
