@@ -248,14 +248,14 @@ func (f *Found) recordCRLs(ctx context.Context, db *store.DB, o plan.Options) er
 				// which nothing is known, must be one.
 				crl = store.CRL{Issuer: c.record, IssuerKeyID: c.SubjectKeyId, Covers: -1, Actor: o.Actor, Number: x.crlNumber - 1, Size: 1}
 				crl.ThisUpdate = o.Now().UTC().Truncate(time.Second)
-				crl.NextUpdate = crl.ThisUpdate.Add(time.Second)
+				crl.NextUpdate = crl.ThisUpdate.Add(24 * time.Hour) // time to make the next one
 			}
 		}
 		if crl.Number == 0 {
 			continue
 		}
-		if crl.NextUpdate.IsZero() {
-			crl.NextUpdate = crl.ThisUpdate.Add(time.Second)
+		if crl.NextUpdate.IsZero() { // a CRL need not have one
+			crl.NextUpdate = crl.ThisUpdate.Add(24 * time.Hour)
 		}
 		if err := db.RecordCRL(ctx, crl); err != nil {
 			return err
