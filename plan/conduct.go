@@ -599,14 +599,8 @@ func (c *conduct) begin(ctx context.Context) (err error) {
 	}
 	c.db.Now = c.o.Now
 	for _, s := range [][2]string{{useSetting, ceremonyUse}, {pkiSetting, c.request.PKI}} {
-		is, err := c.db.Setting(ctx, s[0])
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err := c.keep(ctx, s[0], s[1]); err != nil {
 			return err
-		}
-		if is != s[1] {
-			if err := c.db.SetSetting(ctx, c.o.Actor, s[0], s[1]); err != nil {
-				return err
-			}
 		}
 	}
 	if err := c.split.handOut(ctx, c.run, c.o.ShareHolders); err != nil {
@@ -616,6 +610,15 @@ func (c *conduct) begin(ctx context.Context) (err error) {
 		return nil
 	}
 	return durable.WriteFile(filepath.Join(c.Dir, FileName), c.text, 0o644)
+}
+
+// keep records a setting, unless it has the value already.
+func (c *conduct) keep(ctx context.Context, key, value string) error {
+	is, err := c.db.Setting(ctx, key)
+	if err != nil && !errors.Is(err, store.ErrNotFound) || is == value {
+		return err
+	}
+	return c.db.SetSetting(ctx, c.o.Actor, key, value)
 }
 
 // sign makes keys, certificates and variables, by the road of Apply. What an
@@ -655,6 +658,9 @@ func (c *conduct) sign(ctx context.Context) (err error) {
 	}
 	for _, item := range c.request.Variables {
 		v := c.variable(item.ID)
+		if err := c.keep(ctx, ownerSetting(v.Platform), item.Owner); err != nil {
+			return err
+		}
 		if c.signedBefore(v, item.After) {
 			continue
 		}
