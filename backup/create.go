@@ -57,6 +57,9 @@ func Create(ctx context.Context, dir, path string, recipients []age.Recipient, o
 	if err != nil {
 		return nil, err
 	}
+	if pki.Plan.Store != "" {
+		return nil, fmt.Errorf("the store of %s is in a database: back that up with its own tools (pg_dump), and the directory, with its keys, beside it (tar, age)", dir)
+	}
 	// 1. Record it.
 	m := &Manifest{
 		Format:    Format,
