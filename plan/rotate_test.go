@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"tmpki/ca"
 	"tmpki/internal/tooltest"
 	"tmpki/spki"
+	"tmpki/store"
 )
 
 // rotationPKI is an applied PKI with keys that take no time to make.
@@ -343,4 +346,152 @@ func goOn(dir, name string) error {
 	}
 	_, err = Retire(ctx, dir, testOptions(nil), name, true, "tested")
 	return err
+}
+
+// TestSwitchStates puts a PKI into each state in which a kill can leave the files of
+// a key that changes, and holds that the next run completes it.
+func TestSwitchStates(t *testing.T) {
+	t.Parallel()
+	const name = "ssig"
+	for what, change := range map[string]func(file func(string) string) error{
+		"only the plan": func(func(string) string) error { return nil },
+		"the old files are gone": func(file func(string) string) error {
+			return os.Remove(file(name + ".cert"))
+		},
+		"the old key has two names": func(file func(string) string) error {
+			return errors.Join(os.Remove(file(name+".cert")), os.Link(file(name+".key"), file(name+"-g1.key")))
+		},
+		"the new key is in its place": func(file func(string) string) error {
+			return errors.Join(os.Remove(file(name+".cert")), os.Link(file(name+".key"), file(name+"-g1.key")), os.Rename(file(name+"-g2.key"), file(name+".key")))
+		},
+		"the old key was taken away": func(file func(string) string) error {
+			return os.Remove(file(name + ".key"))
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			ctx, dir := context.Background(), rotationPKI(t)
+			if _, err := Rotate(ctx, dir, testOptions(nil), name, spki.KeyType{}); err != nil {
+				t.Fatal(err)
+			}
+			file := func(f string) string { return filepath.Join(dir, f) }
+			text, err := os.ReadFile(file(FileName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = bytes.Replace(text, []byte("newest: 2, active: 1"), []byte("newest: 2, active: 2"), 1)
+			if err := errors.Join(os.WriteFile(file(FileName), text, 0o644), change(file)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Apply(ctx, dir, testOptions(nil)); err != nil {
+				t.Fatal(err)
+			}
+			fits(t, dir, name)
+			if steps, err := Apply(ctx, dir, testOptions(nil)); err != nil || len(steps) > 0 {
+				t.Errorf("a second apply: %v, %s", err, list(steps))
+			}
+		})
+	}
+	t.Run("another key has its name", func(t *testing.T) {
+		t.Parallel()
+		ctx, dir := context.Background(), rotationPKI(t)
+		if _, err := Rotate(ctx, dir, testOptions(nil), name, spki.KeyType{}); err != nil {
+			t.Fatal(err)
+		}
+		other, err := os.ReadFile(filepath.Join(dir, "backend.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+"-g1.key"), other, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		before, _ := os.ReadFile(filepath.Join(dir, name+".key"))
+		if _, err := Switch(ctx, dir, testOptions(nil), name, "tested"); err == nil || !strings.Contains(err.Error(), "take the one away that is not its") {
+			t.Errorf("switched over another key: %v", err)
+		}
+		if after, _ := os.ReadFile(filepath.Join(dir, name+".key")); !bytes.Equal(before, after) {
+			t.Error("the key was replaced")
+		}
+	})
+}
+
+// TestRetireRefused holds what keeps an old key from being retired.
+func TestRetireRefused(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	text := bytes.Replace(allEC(t), []byte("  ssig_rootca:\n"), []byte("  ssig_rootca:\n    overlap: 365d\n"), 1)
+	dir := filepath.Join(t.TempDir(), "pki")
+	if _, err := Generate(ctx, dir, spki.KeyType{}, testOptions(text)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := Open(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := p.OpenStore(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.RecordSignature(ctx, store.Signature{Artifact: "guestos", File: "a.conf", Signer: "ssig_cml", Serial: p.Have.Certificates["ssig_cml"].SerialNumber.Bytes(), Actor: "test"})
+	root := p.Have.Certificates["ssig_rootca"]
+	outside := store.Record{Serial: []byte{1, 2, 3}, Name: "a device", Profile: "device", Issuer: "ssig_rootca", IssuerKeyID: root.SubjectKeyId, Actor: "test", NotBefore: time.Now(), NotAfter: time.Now().Add(24 * time.Hour), DER: root.Raw}
+	if err := errors.Join(err, db.Import(ctx, store.Imported{Record: outside}), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Rotate(ctx, dir, testOptions(nil), "ssig_rootca", spki.KeyType{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Switch(ctx, dir, testOptions(nil), "ssig_rootca", "tested"); err != nil {
+		t.Fatal(err)
+	}
+	later := func(d time.Duration) Options {
+		o := testOptions(nil)
+		o.Now = func() time.Time { return time.Now().Add(d) }
+		return o
+	}
+	for _, row := range []struct {
+		after     time.Duration
+		artifacts bool
+		says, not string
+	}{
+		{0, false, "1 certificates outside the plan", ""},
+		{0, false, "1 artifacts were signed", ""},
+		{0, false, "the overlap of 365d lasts until", ""},
+		{0, true, "the overlap of 365d", "artifacts were signed"},
+		{25 * time.Hour, true, "the overlap of 365d", "outside the plan"},
+		{366 * 24 * time.Hour, false, "1 artifacts were signed", "overlap"},
+		{366 * 24 * time.Hour, true, "not done: add-", "artifacts were signed"},
+	} {
+		_, err := Retire(ctx, dir, later(row.after), "ssig_rootca", row.artifacts, "")
+		if err == nil || !strings.Contains(err.Error(), row.says) || row.not != "" && strings.Contains(err.Error(), row.not) {
+			t.Errorf("after %v: %v, want %q and not %q", row.after, err, row.says, row.not)
+		}
+	}
+	if bad := badFindings(t, dir); len(bad) > 0 {
+		t.Error(bad)
+	}
+	// By force, and the record keeps why.
+	if _, err := Retire(ctx, dir, testOptions(nil), "ssig_rootca", false, "the key was stolen"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenRollout(ctx, dir, "ssig_rootca", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range r.Steps {
+		if s.ID == StepRetire && s.Note != "the key was stolen" {
+			t.Errorf("the record says %q", s.Note)
+		}
+	}
+	// An issuer that has too little time left.
+	for _, renew := range []func(context.Context, string, Options, string) ([]Step, error){
+		Renew,
+		func(ctx context.Context, dir string, o Options, name string) ([]Step, error) {
+			return Rotate(ctx, dir, o, name, spki.KeyType{})
+		},
+	} {
+		if _, err := renew(ctx, dir, later(1500*24*time.Hour), "ssig_subca"); err == nil || !strings.Contains(err.Error(), "tmpki renew ssig_rootca first") {
+			t.Errorf("below an issuer that ends too soon: %v", err)
+		}
+	}
 }

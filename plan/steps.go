@@ -322,6 +322,12 @@ func (p *Plan) variableDrift(v *Variable, have Inventory, pending map[*Entry]boo
 	if pending[v.Signer] {
 		return "the certificate of " + v.Signer.Name + " is new", nil
 	}
+	if by := have.Certificates[v.Signer.Name]; by != nil && v.Signer.Generations != (Generations{1, 1, 1}) {
+		is := func(der []byte) bool { return bytes.Equal(der, by.Raw) }
+		if !slices.ContainsFunc(signed.SignedData.Certificates, is) {
+			return fmt.Sprintf("%s signs with generation %d", v.Signer.Name, v.Signer.Generation), nil
+		}
+	}
 	want, err := v.database(have)
 	if err != nil {
 		return "", err
