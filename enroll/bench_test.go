@@ -149,10 +149,15 @@ func BenchmarkMillion(b *testing.B) {
 	const step = 20_000
 	for done := 0; done < total; done += step {
 		requests := benchRequests(b, done, min(step, total-done))
-		atLeast, took := limit(b, r, requests[:4000])*time.Duration(len(requests))/4000, batchTime(b, r, requests)
+		begun, sample := cpuTime(b), min(4000, len(requests))
+		atLeast := limit(b, r, requests[:sample]) * time.Duration(len(requests)) / time.Duration(sample)
+		cpuAtLeast, between := (cpuTime(b)-begun)*time.Duration(len(requests))/time.Duration(sample), cpuTime(b)
+		took := batchTime(b, r, requests)
+		cpuTook := cpuTime(b) - between
 		info, err := os.Stat(plan.StorePath(dir))
 		must(b, err)
-		fmt.Printf("%8d certificates: %6.0f/s, %4.1f %% of the limit, the store has %d octets for each\n", done+len(requests),
-			float64(len(requests))/took.Seconds(), 100*atLeast.Seconds()/took.Seconds(), info.Size()/int64(done+len(requests)))
+		fmt.Printf("%8d certificates: %6.0f/s, %3.0f %% of the limit; %3d µs of processor for each, %3.0f %% of the limit; the store has %d octets for each\n", done+len(requests),
+			float64(len(requests))/took.Seconds(), 100*atLeast.Seconds()/took.Seconds(),
+			cpuTook.Microseconds()/int64(len(requests)), 100*cpuAtLeast.Seconds()/cpuTook.Seconds(), info.Size()/int64(done+len(requests)))
 	}
 }
