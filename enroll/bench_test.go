@@ -86,7 +86,7 @@ func batchTime(b testing.TB, r *Registrar, requests [][]byte) time.Duration {
 // the limit measured in the same run: on all cores, checking the requests, signing
 // and verifying alone. Set TMPKI_BENCH_DIR to a directory on the disk that counts.
 func BenchmarkBatch(b *testing.B) {
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // as the command does
+	defer debug.SetGCPercent(debug.SetGCPercent(1000)) // as the command does
 	for _, row := range []struct {
 		keyType string
 		n       int
@@ -143,7 +143,7 @@ func BenchmarkMillion(b *testing.B) {
 	if total == 1 {
 		total = 1_000_000
 	}
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetGCPercent(debug.SetGCPercent(1000))
 	dir := benchPKI(b, "ec:P-256")
 	r := open(b, dir, "device")
 	const step = 20_000

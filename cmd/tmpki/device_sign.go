@@ -237,7 +237,7 @@ func (a *app) deviceSignFiles(ctx context.Context, r *enroll.Registrar, files []
 			return err
 		}
 	}
-	debug.SetGCPercent(400)
+	collectLess()
 	batch.total = int64(len(files))
 	var err error
 	batch.totals, err = r.SignFiles(ctx, files, func(file string) string { return enroll.CertificatePath(file, out) }, chain, batch.told)
@@ -259,8 +259,7 @@ func (a *app) deviceSignStream(ctx context.Context, r *enroll.Registrar, stream,
 		}
 	}
 	counted := &countingReader{in: in, n: &batch.read}
-	// Garbage is what a batch makes most of; it keeps nothing.
-	debug.SetGCPercent(400)
+	collectLess()
 	if out == "" || out == "-" {
 		batch.toStdout = true
 		batch.totals, err = r.SignStream(ctx, stream, counted, a.cmd.OutOrStdout(), chain, batch.told)
@@ -278,6 +277,13 @@ func (a *app) deviceSignStream(ctx context.Context, r *enroll.Registrar, stream,
 		return fmt.Errorf("%w; the certificates so far are recorded, run the same command again", err)
 	}
 	return file.Commit()
+}
+
+// collectLess lets garbage lie: it is what a batch makes most of, since it keeps
+// nothing. The limit bounds the memory, as long as what is kept stays well below.
+func collectLess() {
+	debug.SetGCPercent(1000)
+	debug.SetMemoryLimit(256 << 20)
 }
 
 type countingReader struct {
