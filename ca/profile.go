@@ -446,6 +446,23 @@ func (p *Profile) Drift(c *Certificate, subjectAltNames []string) string {
 	if got := c.NotAfter.Sub(c.NotBefore); got != p.validity {
 		return fmt.Sprintf("validity was %dd", int(got.Hours()/24))
 	}
+	return p.extensionDrift(c, subjectAltNames)
+}
+
+// RolloverDrift is Drift for a cross-certificate, which ends with its issuer at the
+// latest: see Request.Rollover.
+func (p *Profile) RolloverDrift(c, issuer *Certificate) string {
+	want := c.NotBefore.Add(p.validity)
+	if want.After(issuer.NotAfter) {
+		want = issuer.NotAfter
+	}
+	if !c.NotAfter.Equal(want) {
+		return fmt.Sprintf("it ends on %s, not on %s", c.NotAfter.Format(time.RFC3339), want.Format(time.RFC3339))
+	}
+	return p.extensionDrift(c, nil)
+}
+
+func (p *Profile) extensionDrift(c *Certificate, subjectAltNames []string) string {
 	want := p.fixedFor(c.KeyType())
 	if p.partitions > 0 {
 		points, err := p.partitionExtension(c.SerialNumber.Bytes())

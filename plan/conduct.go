@@ -329,7 +329,7 @@ func (c *conduct) vet(ctx context.Context) error {
 		} else if key := c.requested[e.KeyOwner().Name]; key != nil && !spki.Equal(key, is.Key) {
 			c.replaces[e.Name] = hex.EncodeToString(is.SerialNumber.Bytes())
 		} else {
-			reason, err := e.drift(is)
+			reason, err := e.driftBelow(is, func(o *Entry) *ca.Certificate { return c.Have.Certificates[o.Name] })
 			if err != nil {
 				return fail("certificate %s: %w", e.Name, err)
 			}

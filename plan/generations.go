@@ -368,7 +368,7 @@ func (p *Plan) reissueReason(e *Entry, cert *ca.Certificate, have Inventory, dem
 		return "", nil // as it is until it goes
 	}
 	reason, err := e.drift(cert)
-	if err != nil || reason != "" {
+	if err != nil || reason != "" && !e.AsIssued {
 		return reason, err
 	}
 	if i := e.Issuer; i != nil && i.Generations != (Generations{1, 1, 1}) && len(cert.AuthorityKeyId) > 0 {

@@ -188,7 +188,7 @@ func (t *taking) checkCertificate(e *Entry, item ceremony.CertificateItem, cert 
 	if hex.EncodeToString(cert.SerialNumber.Bytes()) == item.Have {
 		return fmt.Errorf("it is the one that was here already: %w", ErrNotAsked)
 	}
-	reason, err := e.drift(cert)
+	reason, err := e.driftBelow(cert, t.certificate)
 	if err == nil && reason != "" {
 		err = errors.New(reason)
 	}

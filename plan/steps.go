@@ -192,7 +192,7 @@ func (p *Plan) Steps(have Inventory, demand Demand) ([]Step, error) {
 		if err != nil {
 			return nil, err
 		}
-		if reason != "" && !e.AsIssued {
+		if reason != "" {
 			addIssue(e, reason)
 		}
 	}
@@ -302,6 +302,20 @@ func (e *Entry) drift(cert *ca.Certificate) (string, error) {
 		return "", fmt.Errorf("%s: its subject is %q, but the plan wants %q: what it has signed names the old one. Give the new subject an entry of its own, or put the old one back", e.key, cert.Subject(), e.Subject)
 	}
 	return e.Profile.Drift(cert, e.SubjectAltNames), nil
+}
+
+// driftBelow is drift for a certificate that may be a cross-certificate, which ends
+// with its issuer's.
+func (e *Entry) driftBelow(cert *ca.Certificate, certificate func(*Entry) *ca.Certificate) (string, error) {
+	reason, err := e.drift(cert)
+	if err != nil || e.Kind != Cross {
+		return reason, err
+	}
+	by := certificate(e.Issuer)
+	if by == nil {
+		return "", fmt.Errorf("its issuer %s has no certificate", e.Issuer.Name)
+	}
+	return e.Profile.RolloverDrift(cert, by), nil
 }
 
 // variableDrift returns why a variable must be signed again: "" the first time,
