@@ -53,7 +53,7 @@ func TestDeps(t *testing.T) {
 	}
 	for name, pkg := range debian {
 		switch pkg {
-		case "gzip", "util-linux": // essential: each Debian has them
+		case "coreutils", "gzip", "tar", "util-linux": // essential: each Debian has them
 		default:
 			if !strings.Contains(string(deps), ":"+pkg) {
 				t.Errorf("scripts/deps does not install %s, which has %s", pkg, name)
