@@ -36,7 +36,8 @@ type Options struct {
 	Now   func() time.Time // the clock
 
 	// Replace lets a device that has a certificate have another one for another
-	// key, profile, or after it was revoked. The old one is revoked: superseded.
+	// key, profile, or after it was revoked, or its issuer's key was taken out of
+	// use. The old one is revoked: superseded.
 	Replace bool
 
 	AllowList string // file with the devices that may have a certificate; "": the plan's, if it names one
@@ -47,10 +48,12 @@ type Registrar struct {
 	pki      *plan.PKI
 	issuance *plan.Issuance
 	issuer   *ca.Issuer
-	chain    []*ca.Certificate // the issuer's certificate and those above it
+	chain    []*ca.Certificate            // the issuer's certificate and those above it
+	chains   map[string][]*ca.Certificate // the same of all that issued, by key identifier
 	db       *store.DB
 	o        Options
 
+	reserved    plan.Reserved
 	caKeys      map[string]string // by key identifier, the entries of the plan
 	allowed     *AllowList        // nil: all
 	compromised *ca.CompromisedKeys
@@ -65,7 +68,7 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 	if i.Request == nil {
 		return nil, fmt.Errorf("profiles.%s.request: missing in the plan: no request may use the profile", profile)
 	}
-	r := &Registrar{pki: pki, issuance: i, o: o, caKeys: map[string]string{}}
+	r := &Registrar{pki: pki, issuance: i, o: o, reserved: pki.Reserved(), chains: map[string][]*ca.Certificate{}, caKeys: map[string]string{}}
 	// 1. Who signs.
 	if err := pki.CheckRevoked(i.Issuer); err != nil {
 		return nil, err
@@ -77,8 +80,17 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 	if r.chain, err = pki.Chain(i.Issuer); err != nil {
 		return nil, err
 	}
-	if err := pki.CheckRevoked(i.Issuer); err != nil {
-		return nil, err
+	// What was issued before may be by another generation of the key, or, after a
+	// change of the plan, by another authority.
+	for _, e := range pki.Plan.Entries {
+		if e.Kind != plan.Authority {
+			continue
+		}
+		for _, g := range e.Trusted() {
+			if chain, err := pki.Chain(g); err == nil && pki.CheckRevoked(g) == nil {
+				r.chains[string(chain[0].SubjectKeyId)] = chain
+			}
+		}
 	}
 	now := o.Now()
 	for _, c := range r.chain {
@@ -149,12 +161,16 @@ const (
 // line to the last nothing but PEM, the device's own first.
 func (r *Registrar) PEM(c *ca.Certificate, chain Chain) ([]byte, error) {
 	list := []*ca.Certificate{c}
+	above := r.chains[string(c.AuthorityKeyId)]
+	if len(above) == 0 {
+		return nil, fmt.Errorf("certificate %x was issued by a key that is not in use any more", c.SerialNumber)
+	}
 	switch chain {
 	case Leaf:
 	case WithIssuers:
-		list = append(list, r.chain[:len(r.chain)-1]...)
+		list = append(list, above[:len(above)-1]...)
 	case WithRoot:
-		list = append(list, r.chain...)
+		list = append(list, above...)
 	default:
 		return nil, fmt.Errorf("chain %q is unknown: use %s, %s or %s", chain, Leaf, WithIssuers, WithRoot)
 	}
@@ -273,18 +289,21 @@ func (r *Registrar) judge(ctx context.Context, i *item, others []store.Record) (
 			supersede(o) // nobody has that certificate
 		case o.State == store.Intended:
 			return nil, rejectf("publicKey: a certificate for %s is being made for it, with serial %x; if that was given up, revoke the serial", o.Name, o.Serial)
-		case o.State == store.Revoked && sameKey:
+		case o.State == store.Revoked:
 			revocation, err := r.db.Revocation(ctx, o.Issuer, o.Serial)
 			if err != nil {
 				return nil, err
 			}
-			if compromised(revocation.Reason) {
+			if sameKey && compromised(revocation.Reason) {
 				return nil, rejectf("publicKey: its certificate %x was revoked on %s: %v", o.Serial, revocation.Time.Local().Format(time.DateOnly), revocation.Reason)
 			}
-			if sameName && !r.o.Replace && !r.alive(others, now) {
+			// What was wrong with the old key is mended by another one; else the device
+			// itself was not to have a certificate any more.
+			mended := !sameKey && (compromised(revocation.Reason) || revocation.Reason == store.Superseded)
+			if sameName && !mended && !r.o.Replace && !r.alive(others, now) {
 				return nil, rejectf("its certificate %x was revoked on %s: %v; --replace issues another one", o.Serial, revocation.Time.Local().Format(time.DateOnly), revocation.Reason)
 			}
-		case o.State == store.Revoked, now.After(o.NotAfter) && sameName:
+		case now.After(o.NotAfter) && sameName:
 		case !sameName:
 			return nil, rejectf("publicKey: has a certificate for %s already, with serial %x", o.Name, o.Serial)
 		case o.State == store.Held:
@@ -294,8 +313,14 @@ func (r *Registrar) judge(ctx context.Context, i *item, others []store.Record) (
 			if err != nil {
 				return nil, fmt.Errorf("the store's certificate %x: %w", o.Serial, err)
 			}
-			i.result.Certificate, i.result.Known = c, true
-			return nil, nil
+			if r.chains[string(c.AuthorityKeyId)] != nil {
+				i.result.Certificate, i.result.Known = c, true
+				return nil, nil
+			}
+			if !r.o.Replace {
+				return nil, rejectf("its certificate %x is by a key of %s that is not in use any more; --replace issues another one", o.Serial, o.Issuer)
+			}
+			supersede(o)
 		case r.o.Replace:
 			supersede(o)
 		case sameKey:

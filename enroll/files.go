@@ -20,8 +20,6 @@ import (
 // writers is how many files are written at once: each waits for its sync.
 const writers = 16
 
-var certificateBegin = []byte("-----BEGIN CERTIFICATE-----\n")
-
 // RequestFiles lists the requests in a directory, by the ends of their names, in
 // the order of the names.
 func RequestFiles(dir string) ([]string, error) {
@@ -65,7 +63,7 @@ func (r *Registrar) SignFiles(ctx context.Context, files []string, place func(fi
 			out := place(file)
 			if other := taken[out]; other != "" {
 				q.Err = fmt.Errorf("its certificate would go to %s, like that of %s", out, other)
-			} else if q.Err = Replaceable(out); q.Err == nil {
+			} else if q.Err = r.CheckPlace(out); q.Err == nil {
 				taken[out] = file
 				q.Data, _, q.Err = durable.ReadFile(file, maxRequest)
 			}
@@ -135,19 +133,33 @@ func (r *Registrar) SignFiles(ctx context.Context, files []string, place func(fi
 	return totals, err
 }
 
-// Replaceable refuses, as an error, a place that holds something else than a certificate.
-func Replaceable(path string) error {
+// CheckPlace refuses, as an error, to have a certificate written to a file of the
+// PKI, or over something else than a certificate.
+func (r *Registrar) CheckPlace(path string) error {
+	if err := r.reserved.Check(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // a directory that isn't there: writing will say so
+		return fmt.Errorf("the place of its certificate: %w", err)
+	}
+	return replaceable(path, "certificate", "-----BEGIN CERTIFICATE-----\n")
+}
+
+// replaceable refuses, as an error, a place that holds something else than what
+// begins with one of some texts. An empty file is replaceable.
+func replaceable(path, what string, begins ...string) error {
 	f, info, err := durable.OpenRegular(path, 1<<50) // of which only the beginning is read
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("the place of its certificate: %w", err)
+		return fmt.Errorf("the place of the %s: %w", what, err)
 	}
 	defer f.Close()
-	head := make([]byte, len(certificateBegin))
-	if _, err := io.ReadFull(f, head); info.Size() > 0 && (err != nil || !bytes.Equal(head, certificateBegin)) {
-		return fmt.Errorf("%s is there and is no certificate: it stays as it is", path)
+	head := make([]byte, 64)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return fmt.Errorf("the place of the %s: %w", what, err)
+	}
+	if info.Size() > 0 && !slices.ContainsFunc(begins, func(b string) bool { return strings.HasPrefix(string(head[:n]), b) }) {
+		return fmt.Errorf("%s is there and is no %s: it stays as it is", path, what)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package enroll
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -19,6 +20,18 @@ type Rejects struct {
 	json *json.Encoder
 }
 
+// rejectsHeading is the first line of comma-separated values.
+var rejectsHeading = []string{"index", "file", "uuid", "name", "reason"}
+
+// CheckRejects refuses, as an error, to have a list of rejections written to a file
+// of the PKI, or over something else than such a list.
+func (r *Registrar) CheckRejects(path string) error {
+	if err := r.pki.CheckOutput(path); err != nil {
+		return fmt.Errorf("the place of the list of rejections: %w", err)
+	}
+	return replaceable(path, "list of rejections", strings.Join(rejectsHeading, ",")+"\n", `{"index":`)
+}
+
 // NewRejects begins a list.
 func NewRejects(out io.Writer, asJSON bool) (*Rejects, error) {
 	if asJSON {
@@ -27,7 +40,7 @@ func NewRejects(out io.Writer, asJSON bool) (*Rejects, error) {
 		return &Rejects{json: e}, nil
 	}
 	w := csv.NewWriter(out)
-	return &Rejects{csv: w}, w.Write([]string{"index", "file", "uuid", "name", "reason"})
+	return &Rejects{csv: w}, w.Write(rejectsHeading)
 }
 
 // Reject is one of them.

@@ -205,9 +205,40 @@ func TestSignFiles(t *testing.T) {
 	}
 	// The answers to a stream of any length may be replaced.
 	long := filepath.Join(work, "long.pem")
-	must(t, os.WriteFile(long, certificateBegin, 0o600))
+	must(t, os.WriteFile(long, []byte("-----BEGIN CERTIFICATE-----\n"), 0o600))
 	must(t, os.Truncate(long, 1<<40))
-	must(t, Replaceable(long))
+	must(t, r.CheckPlace(long))
+	// The files of the PKI may not, be they certificates, and there or not.
+	for _, name := range []string{"gen_rootca.cert", "device_subca.cert", "pki.yaml", "device_subca.key", "pki.db-journal"} {
+		place := filepath.Join(dir, ".", "..", filepath.Base(dir), name)
+		before, _ := os.ReadFile(place)
+		totals, err := r.SignFiles(t.Context(), files[:1], func(string) string { return place }, Leaf, func(one Result) error {
+			if one.Err == nil || !strings.Contains(one.Err.Error(), "belongs to the PKI") {
+				t.Errorf("%s: %v", name, one.Err)
+			}
+			return nil
+		})
+		must(t, err)
+		if after, _ := os.ReadFile(place); totals.Rejected != 1 || !bytes.Equal(before, after) {
+			t.Errorf("%s: %+v, or it was written", name, totals)
+		}
+		if err := r.CheckRejects(place); err == nil || !strings.Contains(err.Error(), "belongs to the PKI") {
+			t.Errorf("rejections in %s: %v", name, err)
+		}
+	}
+	// A list of rejections replaces one, and nothing else.
+	if err := r.CheckRejects(filepath.Join(work, "a.csr")); err == nil || !strings.Contains(err.Error(), "is no list of rejections") {
+		t.Error(err)
+	}
+	for _, json := range []bool{false, true} {
+		var list bytes.Buffer
+		rejects, err := NewRejects(&list, json)
+		must(t, err)
+		must(t, rejects.Add(Reject{Index: 1, File: "x", Reason: "y"}))
+		must(t, rejects.Flush())
+		write("rejects", list.Bytes())
+		must(t, r.CheckRejects(filepath.Join(work, "rejects")))
+	}
 	if _, err := RequestFiles(t.TempDir()); err == nil || !strings.Contains(err.Error(), "holds no request") {
 		t.Error(err)
 	}

@@ -422,13 +422,15 @@ func (p *PKI) CheckOutput(file string) error {
 
 // CheckReserved refuses the places of the plan, the store, keys, vendor files
 // and published files, there or not.
-func (p *PKI) CheckReserved(file string) error {
+func (p *PKI) CheckReserved(file string) error { return p.Reserved().Check(file) }
+
+// Reserved are the files that belong to a PKI, for who has many files to check.
+type Reserved map[string]bool // resolved paths
+
+// Reserved returns the files that PKI.CheckReserved refuses. p may be nil.
+func (p *PKI) Reserved() Reserved {
 	if p == nil {
 		return nil
-	}
-	is, err := resolved(file)
-	if err != nil {
-		return err
 	}
 	reserved := []string{filepath.Join(p.Dir, FileName), StorePath(p.Dir), StorePath(p.Dir) + "-journal", filepath.Join(p.Dir, SplitName)}
 	for _, e := range p.Plan.Entries {
@@ -442,10 +444,26 @@ func (p *PKI) CheckReserved(file string) error {
 	for f := range p.Have.Vendors {
 		reserved = append(reserved, filepath.Join(p.Dir, filepath.FromSlash(f)))
 	}
+	set := Reserved{}
 	for _, path := range reserved {
-		if other, err := resolved(path); err == nil && other == is {
-			return fmt.Errorf("%s belongs to the PKI: name another file", file)
+		if path, err := resolved(path); err == nil {
+			set[path] = true
 		}
+	}
+	return set
+}
+
+// Check refuses a file that is one of them.
+func (r Reserved) Check(file string) error {
+	if len(r) == 0 {
+		return nil
+	}
+	is, err := resolved(file)
+	if err != nil {
+		return err
+	}
+	if r[is] {
+		return fmt.Errorf("%s belongs to the PKI: name another file", file)
 	}
 	return nil
 }

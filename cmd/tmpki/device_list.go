@@ -32,17 +32,18 @@ func filterFlags(cmd *cobra.Command, f *enroll.Filter) {
 	flags.StringVar(&f.Name, "name", "", "only devices with this `text` in their name or serial number")
 }
 
-// inventory opens the store for reading.
-func (a *app) inventory(ctx context.Context) (*store.DB, error) {
+// inventory opens the PKI, and its store for reading.
+func (a *app) inventory(ctx context.Context) (*plan.PKI, *store.DB, error) {
 	dir, err := a.existing(nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p, err := plan.Open(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return p.OpenStoreReadOnly(ctx)
+	db, err := p.OpenStoreReadOnly(ctx)
+	return p, db, err
 }
 
 func (a *app) deviceListCmd() *cobra.Command {
@@ -64,7 +65,7 @@ each at the same cost: the last line tells where the next one begins. A device h
 			if limit < 1 || limit > 100000 {
 				return usagef("--limit goes from 1 to 100000")
 			}
-			db, err := a.inventory(cmd.Context())
+			_, db, err := a.inventory(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -133,7 +134,7 @@ newest first.`,
 		Args:    between(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			db, err := a.inventory(ctx)
+			_, db, err := a.inventory(ctx)
 			if err != nil {
 				return err
 			}
@@ -225,7 +226,7 @@ comma-separated values, as JSON (one object in each line), or as PEM.`,
 			if asCSV && asPEM || a.json && (asCSV || asPEM) {
 				return usagef("one of --csv, --json and --pem")
 			}
-			db, err := a.inventory(cmd.Context())
+			p, db, err := a.inventory(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -233,6 +234,9 @@ comma-separated values, as JSON (one object in each line), or as PEM.`,
 			var to io.Writer = a.cmd.OutOrStdout()
 			finish := func() error { return nil }
 			if out != "-" {
+				if err := p.CheckOutput(out); err != nil {
+					return err
+				}
 				// Whoever may read the inventory is not for us to say: the owner, at first.
 				file, err := durable.NewFile(out, 0o600)
 				if err != nil {

@@ -37,7 +37,7 @@ standard input, of any length. The profile in pki.yaml says what the certificate
 hold; from a request come its key, the device's UUID and what the profile names.
 
 A certificate goes to NAME.cert beside its request NAME.csr, or to -o: a file for
-one request, a directory for several, a file or - for a stream, whose
+one request, a directory for one or several, a file or - for a stream, whose
 certificates stand in the order of the requests. NAME.cert has the sub CA behind
 the device's own certificate, as the device takes it; those of a stream stand
 alone. --chain says otherwise: leaf, issuers, root.
@@ -142,6 +142,9 @@ func (a *app) deviceSign(ctx context.Context, f deviceSignFlags, args []string) 
 	batch := &deviceBatch{app: a, begun: time.Now(), progress: a.newProgress()}
 	defer batch.progress.close()
 	if f.rejects != "" {
+		if err := r.CheckRejects(f.rejects); err != nil {
+			return err
+		}
 		if batch.file, err = durable.NewFile(f.rejects, 0o644); err != nil {
 			return err
 		}
@@ -168,11 +171,16 @@ func (a *app) deviceSignOne(ctx context.Context, r *enroll.Registrar, file, out 
 	switch {
 	case out == "":
 		out = enroll.CertificatePath(file, "")
-	case out != "-" && filepath.Ext(out) == "":
-		out += ".cert"
+	case out == "-":
+	default:
+		if info, err := os.Stat(out); err == nil && info.IsDir() {
+			out = enroll.CertificatePath(file, out)
+		} else if filepath.Ext(out) == "" {
+			out += ".cert"
+		}
 	}
 	if out != "-" {
-		if err := enroll.Replaceable(out); err != nil {
+		if err := r.CheckPlace(out); err != nil {
 			return err
 		}
 	}
@@ -265,7 +273,7 @@ func (a *app) deviceSignStream(ctx context.Context, r *enroll.Registrar, stream,
 		batch.totals, err = r.SignStream(ctx, stream, counted, a.cmd.OutOrStdout(), chain, batch.told)
 		return err
 	}
-	if err := enroll.Replaceable(out); err != nil {
+	if err := r.CheckPlace(out); err != nil {
 		return err
 	}
 	file, err := durable.NewFile(out, 0o644)
@@ -275,6 +283,9 @@ func (a *app) deviceSignStream(ctx context.Context, r *enroll.Registrar, stream,
 	defer file.Close()
 	if batch.totals, err = r.SignStream(ctx, stream, counted, file, chain, batch.told); err != nil {
 		return fmt.Errorf("%w; the certificates so far are recorded, run the same command again", err)
+	}
+	if batch.totals.Issued+batch.totals.Known == 0 {
+		return nil // what was there stays
 	}
 	return file.Commit()
 }

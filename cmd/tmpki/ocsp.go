@@ -65,6 +65,15 @@ unauthorized, internalError), and the command fails.`,
 			if err != nil {
 				return err
 			}
+			if out != "-" {
+				p, err := plan.Open(cmd.Context(), dir)
+				if err != nil {
+					return err
+				}
+				if err := p.CheckOutput(out); err != nil {
+					return err
+				}
+			}
 			response, err := respond(cmd.Context(), dir, request, good, time.Now())
 			if status := ca.OCSPError(0); err != nil {
 				if !errors.As(err, &status) {
