@@ -112,6 +112,14 @@ func TestSignRefuses(t *testing.T) {
 	refusedAfter(store.CertificateHold, "is on hold", "is on hold")
 	// A device whose key was lost gets one for a new key, without more ado.
 	signed(t, r, csr(t, newKey(t), testUUID(100+int(store.KeyCompromise)), "x"))
+	// One that was taken out of service doesn't come back by a new key.
+	for _, reason := range []store.Reason{store.PrivilegeWithdrawn, store.Unspecified} {
+		signed(t, r, csr(t, newKey(t), testUUID(200+int(reason)), "x"))
+		revoke(testUUID(200+int(reason)), reason)
+		anew := csr(t, newKey(t), testUUID(200+int(reason)), "x")
+		refused(t, r, anew, "was revoked on ")
+		signed(t, replacing, anew)
+	}
 
 	// The keys of the PKI itself.
 	p, err := plan.Open(t.Context(), dir)
