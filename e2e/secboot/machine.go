@@ -76,6 +76,18 @@ func New(dir string) (*Machine, error) {
 	return m, os.WriteFile(m.vars, variables, 0o600)
 }
 
+// Copy returns a machine as this one is now, which from then on has variables of its
+// own. Its directory is as for New.
+func (m *Machine) Copy(dir string) (*Machine, error) {
+	variables, err := os.ReadFile(m.vars)
+	if err != nil {
+		return nil, err
+	}
+	c := *m
+	c.dir, c.vars = dir, filepath.Join(dir, "vars.fd")
+	return &c, os.WriteFile(c.vars, variables, 0o600)
+}
+
 // firstFile returns the first of some paths that is there.
 func firstFile(packages string, paths ...string) (string, error) {
 	for _, path := range paths {
