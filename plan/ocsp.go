@@ -44,7 +44,7 @@ func (p *PKI) NewOCSP(db *store.DB, authority *Entry, validity time.Duration, no
 	}
 	for _, e := range authority.Children {
 		c := p.Have.Certificates[e.Name]
-		if c == nil || e.Kind != EndEntity || !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) {
+		if c == nil || e.Kind != EndEntity || !slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageOCSPSigning) || c.CheckSignature(o.issuer.Key) != nil {
 			continue
 		}
 		// The first that can sign; if none can, the error tells of the first.
@@ -83,7 +83,7 @@ func (o *OCSP) Answer(ctx context.Context, r *ca.OCSPRequest, now time.Time) ([]
 	for _, id := range r.CertIDs {
 		a := ca.SingleResponse{CertID: id, Status: ca.OCSPUnknown, ThisUpdate: now, NextUpdate: o.until(now)}
 		if o.responder.AnswersFor(id) && id.Serial != nil {
-			record, err := o.db.ByIssuerSerial(ctx, o.Authority.Name, id.Serial)
+			record, err := o.db.ByIssuerSerial(ctx, o.Authority.Base(), id.Serial)
 			if err != nil && !errors.Is(err, store.ErrNotFound) {
 				return nil, err
 			}
@@ -105,10 +105,16 @@ func (o *OCSP) until(now time.Time) time.Time {
 	return o.responder.Until()
 }
 
+// signed reports whether a certificate is by this key of the authority, not by
+// another generation.
+func (o *OCSP) signed(r store.Record) bool {
+	return len(r.IssuerKeyID) == 0 || bytes.Equal(r.IssuerKeyID, o.issuer.SubjectKeyId)
+}
+
 // fill says in an answer what the store knows of a certificate.
 func (o *OCSP) fill(ctx context.Context, a *ca.SingleResponse, r store.Record) error {
-	if len(r.IssuerKeyID) > 0 && !bytes.Equal(r.IssuerKeyID, o.issuer.SubjectKeyId) {
-		return nil // by another key of that name
+	if !o.signed(r) {
+		return nil
 	}
 	switch r.State {
 	case store.Issued:
@@ -176,15 +182,15 @@ func (o *OCSP) Pregenerate(ctx context.Context, dir string, now time.Time, progr
 
 // live sends all certificates that have not expired.
 func (o *OCSP) live(ctx context.Context, now time.Time, to chan<- store.Record) error {
-	query := store.Query{Issuer: o.Authority.Name, ExpiresFrom: now}
+	query := store.Query{Issuer: o.Authority.Base(), ExpiresFrom: now}
 	for place := store.Cursor(""); ; {
 		list, next, err := o.db.Page(ctx, query, place, 1000)
 		if err != nil {
 			return err
 		}
 		for _, r := range list {
-			if r.Name == r.Issuer {
-				continue // a root's own: no responder answers for it
+			if r.Name == r.Issuer || !o.signed(r) {
+				continue // a root's own, for which no responder answers, or by another generation
 			}
 			select {
 			case to <- r:

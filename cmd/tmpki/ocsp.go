@@ -192,8 +192,21 @@ func (a *app) pregenerate(ctx context.Context, dir string, issuers []string, out
 	defer db.Close()
 	now := time.Now()
 	list := []pregeneratedJSON{}
+	var authorities []*plan.Entry
 	for _, name := range issuers {
-		f, err := a.pregenerateOne(ctx, p, db, name, out, validity, now)
+		e, err := ocspAuthority(p, name)
+		if err != nil {
+			return err
+		}
+		authorities = append(authorities, e)
+		for _, other := range e.Others {
+			if other.IsOld() { // it has certificates out there
+				authorities = append(authorities, other)
+			}
+		}
+	}
+	for _, e := range authorities {
+		f, err := a.pregenerateOne(ctx, p, db, e, out, validity, now)
 		if err != nil {
 			return err
 		}
@@ -206,22 +219,28 @@ func (a *app) pregenerate(ctx context.Context, dir string, issuers []string, out
 	return nil
 }
 
-func (a *app) pregenerateOne(ctx context.Context, p *plan.PKI, db *store.DB, name, out string, validity time.Duration, now time.Time) (pregeneratedJSON, error) {
-	e := p.Plan.Entry(name)
-	if e == nil || e.Kind != plan.Authority {
-		var names []string
-		for _, e := range p.Plan.Entries {
-			if e.Kind == plan.Authority {
-				names = append(names, e.Name)
-			}
-		}
-		return pregeneratedJSON{}, fmt.Errorf("%q is not an authority of the plan: those are %s", name, strings.Join(names, ", "))
+// ocspAuthority returns an authority by its name.
+func ocspAuthority(p *plan.PKI, name string) (*plan.Entry, error) {
+	if e := p.Plan.Entry(name); e != nil && e.Kind == plan.Authority {
+		return e, nil
 	}
+	var names []string
+	for _, e := range p.Plan.Entries {
+		if e.Kind == plan.Authority {
+			names = append(names, e.Name)
+		}
+	}
+	return nil, fmt.Errorf("%q is not an authority of the plan: those are %s", name, strings.Join(names, ", "))
+}
+
+// pregenerateOne makes the answers about what one generation of an authority's key
+// has issued. Their names tell the key, so all generations have one directory.
+func (a *app) pregenerateOne(ctx context.Context, p *plan.PKI, db *store.DB, e *plan.Entry, out string, validity time.Duration, now time.Time) (pregeneratedJSON, error) {
 	o, err := p.NewOCSP(db, e, validity, now)
 	if err != nil {
 		return pregeneratedJSON{}, err
 	}
-	to := filepath.Join(out, e.Name)
+	to := filepath.Join(out, e.Base())
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return pregeneratedJSON{}, err
 	}
