@@ -180,6 +180,34 @@ func variableObject(v *Variable, mode UpdateMode, raw []byte, at time.Time, by *
 	}
 }
 
+// RecordUpdate records an update that another program has signed, so that all that
+// are signed after it get a later time. Planned is what the plan asks for: by, with
+// its certificate, must have signed it as firmware wants it, and so must it be for
+// Append. As Replace any update that can be read is recorded, of which platforms
+// may have the time all the same; by is nil if nobody is known to have signed it.
+func RecordUpdate(ctx context.Context, db *store.DB, v *Variable, mode UpdateMode, raw []byte, by *Entry, certificate *ca.Certificate, actor string) error {
+	auth, err := uefi.ParseAuth(raw)
+	if err != nil {
+		return fmt.Errorf("variable %s: %w", v.ID(), err)
+	}
+	if mode != Replace && by == nil {
+		return fmt.Errorf("variable %s: an update (%s) without a signer", v.ID(), mode)
+	}
+	detail := map[string]string{"signer": "unknown", "time": auth.Time.Format(time.RFC3339), updateDetail: string(mode)}
+	o := store.Object{Name: variablePrefix + v.ID(), Kind: "efi-variable", Actor: actor, Content: raw, Detail: detail}
+	if by != nil {
+		if err := auth.Verify(v.Variable, mode == Append, certificate.Raw); err != nil {
+			return fmt.Errorf("variable %s: %w", v.ID(), err)
+		}
+		o = variableObject(v, mode, raw, auth.Time, by, certificate, actor)
+	}
+	o.Detail["from"] = "another program"
+	if err := db.PutObject(ctx, o); err != nil {
+		return fmt.Errorf("recording the variable %s: %w", v.ID(), err)
+	}
+	return nil
+}
+
 // nextTime returns the time for the next update of a variable, later than that
 // of all before.
 func (have Inventory) nextTime(id string, now time.Time) time.Time {

@@ -19,10 +19,13 @@ import (
 
 // judge holds what was found against what the platform's verifiers need, and
 // against what a CA should be.
-func (f *Found) judge() {
-	now := time.Now()
+func (f *Found) judge(now time.Time) {
 	for _, c := range f.certs {
-		f.judgeCertificate(c, now)
+		if c.platform {
+			f.judgePlatformKey(c, now)
+		} else {
+			f.judgeCertificate(c, now)
+		}
 	}
 	f.judgeIndexes()
 	f.judgeKeys()
@@ -260,7 +263,7 @@ func (f *Found) issuerOf(x *index) *certificate {
 		if c.issuer != nil {
 			votes[c.issuer]++
 		}
-		if c.name != "" && c.authority() && c.key != nil && c.twin == nil {
+		if c.name != "" && !c.platform && c.authority() && c.key != nil && c.twin == nil {
 			votes[c] += 2
 		}
 	}
@@ -275,10 +278,10 @@ func (f *Found) issuerOf(x *index) *certificate {
 
 // judgeKeys looks at how keys were kept.
 func (f *Found) judgeKeys() {
-	for _, c := range f.entries {
+	for _, c := range f.all() {
 		k := c.key
 		switch {
-		case k == nil && c.twin == nil && c.authority():
+		case k == nil && c.twin == nil && c.authority() && !c.platform:
 			f.add(plan.Note, c.name, "its key is not here: the plan has it as offline")
 		case k == nil || k.content == nil:
 		default:
@@ -291,7 +294,7 @@ func (f *Found) judgeKeys() {
 		}
 	}
 	users := map[*key]*certificate{}
-	for _, c := range f.entries {
+	for _, c := range f.all() {
 		if c.key == nil || c.twin != nil {
 			continue
 		}

@@ -23,7 +23,7 @@ func (f *Found) name() {
 	want := map[*certificate]bool{}
 	for _, c := range f.certs {
 		switch {
-		case c.twin != nil:
+		case c.twin != nil, f.uefi.has(c):
 		case c.root() == nil:
 			f.add(plan.Bad, c.file, "the certificate of its issuer %q is not among the files: name that too", ca.Printable(c.Issuer().String()))
 		case c.platformKey():
@@ -79,6 +79,11 @@ func (f *Found) name() {
 	})
 	// 4. Names.
 	taken := map[string]bool{"": true}
+	if f.uefi != nil {
+		for _, s := range uefiStems {
+			taken[s.stem] = true
+		}
+	}
 	for _, c := range f.entries {
 		c.name = unique(c.suggested(), taken)
 		c.record = c.name

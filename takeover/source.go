@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"tmpki/ca"
 	"tmpki/internal/durable"
@@ -43,13 +44,15 @@ type Options struct {
 // certificate is one that was found.
 type certificate struct {
 	*ca.Certificate
-	file   string // where it was found first
-	name   string // of the entry; "": only a record
-	issuer *certificate
-	key    *key
-	twin   *certificate // of which sub CA it is the anchor twin
-	record string       // the name that the record has it under
-	line   *line        // of the issuer's index.txt
+	file        string // where it was found first
+	name        string // of the entry; "": only a record
+	issuer      *certificate
+	key         *key
+	twin        *certificate // of which sub CA it is the anchor twin
+	platform    bool         // PK, KEK or DB of the UEFI keys that are taken over
+	signsImages bool         // is in db
+	record      string       // the name that the record has it under
+	line        *line        // of the issuer's index.txt
 }
 
 // key is a private key that was found.
@@ -79,7 +82,10 @@ type Found struct {
 	keys    []*key
 	indexes []*index
 	crls    []foundCRL
-	entries []*certificate // of the plan, issuers first
+	entries []*certificate // of the plan, issuers first; without UEFI keys
+	uefi    *uefiKeys      // nil: none are taken over
+
+	uefiFiles map[string]map[string]uefiFile // by directory and name
 
 	byRaw map[string]*certificate
 }
@@ -102,7 +108,7 @@ func (f *Found) Bad() bool {
 
 // Read looks at directories and files.
 func Read(ctx context.Context, paths []string, o Options) (*Found, error) {
-	f := &Found{byRaw: map[string]*certificate{}}
+	f := &Found{byRaw: map[string]*certificate{}, uefiFiles: map[string]map[string]uefiFile{}}
 	seen := map[string]bool{}
 	for _, path := range paths {
 		if err := f.readPath(ctx, path, seen); err != nil {
@@ -130,11 +136,14 @@ func Read(ctx context.Context, paths []string, o Options) (*Found, error) {
 	f.open(o)
 	f.link()
 	f.pair()
+	f.findUEFI()
 	f.name()
 	if len(f.entries) == 0 {
 		return nil, errors.New("no certificate authority whose chain is whole was found: name the root's certificate too")
 	}
-	f.judge()
+	now := time.Now()
+	f.readUEFI(now)
+	f.judge(now)
 	return f, nil
 }
 
@@ -180,6 +189,7 @@ func (f *Found) readFile(path string) error {
 		}
 		return nil // too large for anything of ours
 	}
+	f.keepUEFI(path, content, info.ModTime())
 	switch {
 	case bytes.Contains(content, []byte("PRIVATE KEY-----")):
 		f.readKey(path, content, info.Mode())
@@ -310,7 +320,11 @@ func (f *Found) open(o Options) {
 			continue
 		}
 		p, err := o.Passphrase()
-		if err != nil || p == nil {
+		if err != nil {
+			f.add(plan.Warn, "pki", "encrypted keys were not opened: %v", err)
+			return
+		}
+		if p == nil {
 			f.add(plan.Note, "pki", "encrypted keys were not opened, as their passphrase is not at hand")
 			return
 		}

@@ -23,6 +23,9 @@ type Result struct {
 	Certificates int `json:"certificates"` // recorded, those of entries included
 	Revocations  int `json:"revocations"`
 	Keys         int `json:"keys"` // copied
+
+	Variables int      `json:"variables"`        // signed UEFI variables that were recorded
+	Signed    []string `json:"signed,omitempty"` // UEFI variables that had to be signed anew
 }
 
 // Write makes the PKI directory dir of what was found, whole or not at all. env is
@@ -39,7 +42,7 @@ func (f *Found) Write(ctx context.Context, dir, env string, o plan.Options) (*Re
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
 	}
-	result := &Result{Entries: len(f.entries)}
+	result := &Result{Entries: len(f.all())}
 	err = plan.Create(ctx, dir, o.Waiting, func(staging string) error {
 		if err := durable.CreateFile(filepath.Join(staging, plan.FileName), text, 0o644); err != nil {
 			return err
@@ -47,17 +50,20 @@ func (f *Found) Write(ctx context.Context, dir, env string, o plan.Options) (*Re
 		if result.Keys, err = f.copyKeys(staging); err != nil {
 			return err
 		}
+		if err := f.copyVendors(staging); err != nil {
+			return err
+		}
 		if err := f.record(ctx, staging, o, result); err != nil {
 			return err
 		}
-		// What apply has to do now is to publish; what it would do else would be a
-		// surprise.
+		// What apply has to do now is to publish, and to sign what the findings say;
+		// what it would do else would be a surprise.
 		_, steps, err := plan.Preview(ctx, staging, o.Demand)
 		if err != nil {
 			return fmt.Errorf("the new directory: %w", err)
 		}
 		for _, s := range steps {
-			if s.Kind != plan.PublishFile && s.Kind != plan.StoreCertificate {
+			if s.Kind != plan.PublishFile && s.Kind != plan.StoreCertificate && !f.resigns(s) {
 				return fmt.Errorf("the plan would %s %s: %s", s.Kind, s.Name(), s.Reason)
 			}
 		}
@@ -76,7 +82,7 @@ func (f *Found) plan(dir, env string) ([]byte, error) {
 		return nil, fmt.Errorf("no plan can describe this: %w", err)
 	}
 	asIssued := map[string]bool{}
-	for _, c := range f.entries {
+	for _, c := range f.all() {
 		if e := p.Entry(c.name); e.TwinOf == nil && e.Profile.Drift(c.Certificate, e.SubjectAltNames) != "" {
 			asIssued[c.name] = true
 		}
@@ -93,7 +99,7 @@ func (f *Found) plan(dir, env string) ([]byte, error) {
 
 // copyKeys writes the keys as they are, encryption included.
 func (f *Found) copyKeys(dir string) (n int, err error) {
-	for _, c := range f.entries {
+	for _, c := range f.all() {
 		if c.key == nil || c.key.content == nil || c.twin != nil {
 			continue
 		}
@@ -148,14 +154,18 @@ func (f *Found) record(ctx context.Context, dir string, o plan.Options, result *
 		}
 	}
 	// 3. Numbers of CRLs.
-	return f.recordCRLs(ctx, db, o)
+	if err := f.recordCRLs(ctx, db, o); err != nil {
+		return err
+	}
+	// 4. UEFI variables.
+	return f.recordUEFI(ctx, p, db, o, result)
 }
 
 // ordered returns the certificates to record: those that are only records, then
 // those of the entries.
 func (f *Found) ordered(entries bool) (out []*certificate) {
 	if entries {
-		return f.entries
+		return f.all()
 	}
 	for _, c := range f.certs {
 		if c.name != "" || c.root() == nil || c.SerialNumber.Sign() <= 0 || len(c.SerialNumber.Bytes()) > 20 {

@@ -52,6 +52,9 @@ func (f *Found) planText(env string, asIssued map[string]bool) []byte {
 	for _, name := range order {
 		p("  %s: %s\n", name, bodies[name])
 	}
+	if f.uefi != nil {
+		p("  %s: %s\n", platformProfile, f.platformProfileText())
+	}
 	p("%s", f.requests())
 	for _, section := range []struct {
 		title string
@@ -76,13 +79,23 @@ func (f *Found) planText(env string, asIssued map[string]bool) []byte {
 		}
 	}
 	signers := ""
+	byDB := f.uefi != nil && f.uefi.efiByDB
+	if byDB {
+		signers = fmt.Sprintf("  efi: %s\n", f.uefi.keys[2].name)
+	}
 	for _, c := range f.entries {
 		for _, artifact := range c.signs() {
+			if artifact == "efi" && byDB {
+				continue
+			}
 			signers += fmt.Sprintf("  %s: %s\n", artifact, c.name)
 		}
 	}
 	if signers != "" {
 		p("\nsigners:\n%s", signers)
+	}
+	if f.uefi != nil {
+		p("%s", f.uefiText(env, asIssued))
 	}
 	p("\npublish:\n")
 	for _, c := range f.entries {
@@ -97,6 +110,9 @@ func (f *Found) planText(env string, asIssued map[string]bool) []byte {
 		if c.name == "ssig" {
 			p("  certs/signing_key.x509: {of: ssig, as: der}\n")
 		}
+	}
+	if f.uefi != nil {
+		p("%s", f.uefiPublished())
 	}
 	return []byte(b.String())
 }
@@ -125,9 +141,11 @@ func (c *certificate) entry(profile, env string, asIssued bool) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format, args...) }
 	p("  %s: # %s\n", c.name, ca.Printable(c.Subject().String()))
-	if c.issuer == nil {
+	switch {
+	case c.platform:
+	case c.issuer == nil:
 		p("    hierarchy: %s\n", quote(c.hierarchy()))
-	} else {
+	default:
 		p("    issuer: %s\n", c.issuer.name)
 	}
 	p("    profile: %s\n    key: %s\n", profile, c.KeyType())
@@ -185,6 +203,9 @@ func (c *certificate) subject() string {
 // signs returns what a signer of the platform signs, if it can be verified.
 func (c *certificate) signs() []string {
 	s, ok := signing[c.name]
+	if c.signsImages {
+		return []string{"efi"}
+	}
 	if !ok || c.authority() {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,10 @@ certificates stay as they are; pki.yaml describes them. Nothing is ever written 
 the old place.
 
 Encrypted keys are opened, to see what they belong to, with the passphrase in the
-environment variable of --passphrase-env or in --passphrase-file.`,
+environment variable of --passphrase-env or in --passphrase-file.
+
+UEFI keys (PK, KEK, DB with their .esl and .auth) come along. What was signed for
+the firmware stays as it is, unless a finding says that it is signed anew.`,
 		Example: `  tmpki import --dry-run old-pki --pki new
   tmpki import old-pki --pki new --passphrase-env GYROIDOS_TEST_PASSWD_PKI
   tmpki import root.pem --key 'pkcs11:token=ca;object=root' --pki new`,
@@ -114,6 +118,12 @@ func (a *app) printImport(found *takeover.Found, result *takeover.Result, refuse
 	default:
 		a.printf("%s: %d entries, %d keys copied, %d certificates and %d revocations recorded; look at it with: tmpki check %s\n",
 			visible(a.dir), result.Entries, result.Keys, result.Certificates, result.Revocations, visible(a.dir))
+		if result.Variables > 0 {
+			a.printf("%s: %d signed UEFI variables recorded\n", visible(a.dir), result.Variables)
+		}
+		if len(result.Signed) > 0 {
+			a.printf("%s: signed anew, to be enrolled: %s\n", visible(a.dir), strings.Join(result.Signed, ", "))
+		}
 	}
 	return nil
 }
