@@ -128,8 +128,8 @@ func (p *PKI) Issue(ctx context.Context, o Options, r IssueRequest) (_ *Issued, 
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Intend(ctx, prepared.Record(o.Actor)); err != nil {
-		return nil, fmt.Errorf("recording the intent: %w", err)
+	if err := claim(ctx, db, prepared.Record(o.Actor), replaced); err != nil {
+		return nil, err
 	}
 	undo = func() {} // from here on the store needs the key
 	ctx = context.WithoutCancel(ctx)
@@ -263,6 +263,31 @@ func sameKey(ctx context.Context, db *store.DB, out *Issued, key crypto.PublicKe
 		replaced = append(replaced, c)
 	}
 	return replaced, nil
+}
+
+// claim records the intent for a certificate, if what sameKey has found is still
+// true: the lock of a directory doesn't keep away another machine with the same
+// database.
+func claim(ctx context.Context, db *store.DB, r store.Record, replaced []store.Record) error {
+	c := store.Claim{Record: r}
+	for {
+		err := db.Claim(ctx, c)
+		var taken *store.TakenError
+		if !errors.As(err, &taken) {
+			return err
+		}
+		for _, other := range taken.Taken[0] {
+			over := other.State != store.Intended && !good(other, r.NotBefore) ||
+				slices.ContainsFunc(replaced, func(old store.Record) bool { return slices.Equal(old.Serial, other.Serial) })
+			switch {
+			case other.Name != r.Name:
+				return &ca.RejectedError{Reason: fmt.Sprintf("%s: its key is that of %s: each has a key of its own", r.Name, other.Name)}
+			case !over && !slices.Equal(other.SubjectKeyID, r.SubjectKeyID):
+				return &ca.RejectedError{Reason: fmt.Sprintf("%s is being issued with another key, with serial %x: try again; if that was given up, revoke the serial", r.Name, other.Serial)}
+			}
+			c.Known = append(c.Known, other.Serial)
+		}
+	}
 }
 
 // IssuedList returns the certificates outside the entries, by name, newest first:

@@ -133,3 +133,47 @@ func TestIssuedChainRotation(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Another machine has the same database and a lock of its own: what it records
+// between our look and our claim counts.
+func TestIssueClaims(t *testing.T) {
+	dir := issuingPKI(t)
+	first := must(issueWeb(t, dir, "web"))
+	p := must(Open(t.Context(), dir))
+	db := must(p.OpenStore(t.Context()))
+	defer db.Close()
+	record := must(db.Latest(t.Context(), first.Name))
+	next := byte(0)
+	fresh := func(name string, key []byte) store.Record {
+		r := record
+		next++
+		r.Serial, r.Name, r.SubjectKeyID = bytes.Repeat([]byte{next}, 20), name, key
+		return r
+	}
+	other := bytes.Repeat([]byte{7}, 20)
+	for _, row := range []struct {
+		name     string
+		record   store.Record
+		replaced []store.Record
+		want     string
+	}{
+		{"the same name and key", fresh(record.Name, record.SubjectKeyID), nil, ""},
+		{"with an open intent for them", fresh(record.Name, record.SubjectKeyID), nil, ""},
+		{"the key of another name", fresh("backend/other", record.SubjectKeyID), nil, "its key is that of backend/web"},
+		{"another key", fresh(record.Name, other), nil, "is being issued with another key"},
+		{"another key, and the intents still open", fresh(record.Name, other), []store.Record{record}, "is being issued with another key"},
+	} {
+		err := claim(t.Context(), db, row.record, row.replaced)
+		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v, want %q", row.name, err, row.want)
+		}
+	}
+	for _, open := range must(db.Pending(t.Context())) {
+		if err := db.Revoke(t.Context(), store.Revocation{Serial: open.Serial, Issuer: open.Issuer, Reason: store.CessationOfOperation, Actor: "test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := claim(t.Context(), db, fresh(record.Name, other), []store.Record{record}); err != nil {
+		t.Error(err)
+	}
+}
