@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +87,9 @@ func MakeCRLs(ctx context.Context, dir string, o CRLOptions) (made []MadeCRL, er
 	return made, errors.Join(failed...)
 }
 
-// crlEntries returns the authorities that the options name.
+// crlEntries returns the authorities that the options name, each with the older
+// generation of its key: what that has issued is still out there, and revoked under
+// the one name.
 func (p *PKI) crlEntries(ctx context.Context, db *store.DB, o CRLOptions) ([]*Entry, error) {
 	if len(o.Authorities) == 0 {
 		return p.CRLAuthorities(ctx, db, o.All)
@@ -97,7 +100,11 @@ func (p *PKI) crlEntries(ctx context.Context, db *store.DB, o CRLOptions) ([]*En
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, e)
+		for _, g := range e.Trusted() {
+			if (g == e || g.IsOld()) && p.Have.Certificates[g.Name] != nil && !slices.Contains(out, g) {
+				out = append(out, g)
+			}
+		}
 	}
 	return out, nil
 }

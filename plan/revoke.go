@@ -203,8 +203,14 @@ func (p *PKI) ReachOf(r store.Record) ([]Reach, error) {
 		urls, ocsp = cert.CRLDistributionPoints, cert.OCSPServer
 	}
 	file := "the CRL"
-	if i := p.Plan.Entry(r.Issuer); i != nil && i.CRL != nil {
-		file = i.CRL.File(ca.Partition(r.Serial, i.CRL.Partitions), false)
+	issuer := p.Plan.Entry(r.Issuer)
+	if cert != nil {
+		if g, err := p.issuerGeneration(r.Issuer, cert); err == nil {
+			issuer = g // each key has CRLs of its own
+		}
+	}
+	if issuer != nil && issuer.CRL != nil {
+		file = issuer.CRL.File(ca.Partition(r.Serial, issuer.CRL.Partitions), false)
 	}
 	switch {
 	case len(urls) > 0 && len(ocsp) > 0:
