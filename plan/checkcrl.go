@@ -10,7 +10,14 @@ import (
 // revoked tells of a certificate that is revoked, and is still in the plan.
 func (f *findings) revoked(r *PKI, e *Entry) {
 	if rev, ok := r.Have.Revoked[e.Name]; ok {
-		f.add(Bad, e.Name, "its certificate %x is revoked since %s (%v), and still published: renew or rotate it", rev.Serial, rev.Time.Local().Format(time.DateOnly), rev.Reason)
+		out := "renew or rotate it"
+		switch {
+		case e.IsOld():
+			out = "retire it: tmpki rollout retire " + e.Base()
+		case r.Have.compromised(e):
+			out = "tmpki rotate " + e.Base()
+		}
+		f.add(Bad, e.Name, "its certificate %x is revoked since %s (%v), and still published: %s", rev.Serial, rev.Time.Local().Format(time.DateOnly), rev.Reason, out)
 	}
 	if e.TwinOf == nil {
 		return

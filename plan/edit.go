@@ -62,7 +62,7 @@ func Edit(ctx context.Context, dir string, o Options, edit func(p *Plan, text []
 // run that fails takes its keys away, until the first of them is about to sign.
 func begun(dir string, p, edited *Plan) bool {
 	return slices.ContainsFunc(edited.Entries, func(e *Entry) bool {
-		if p.Entry(e.Name) != nil {
+		if p.Entry(e.Name) != nil || e.TwinOf != nil { // a twin has the key of another
 			return false
 		}
 		if e.Key.Scheme != keys.SchemeFile {

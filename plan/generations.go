@@ -359,6 +359,8 @@ func (have *Inventory) newest(ctx context.Context, e *Entry, db *store.DB) (stor
 func (p *Plan) reissueReason(e *Entry, cert *ca.Certificate, have Inventory, demand Demand) (string, error) {
 	renew := slices.Contains(demand.Renew, e.Name)
 	switch {
+	case have.compromised(e.KeyOwner()):
+		return "", nil // its key gets no certificate any more, whatever happens above it
 	case e.Kind == Cross:
 		if reason := have.crossDrift(e, cert); reason != "" || !renew {
 			return reason, nil
@@ -382,6 +384,13 @@ func (p *Plan) reissueReason(e *Entry, cert *ca.Certificate, have Inventory, dem
 		return "to be renewed", nil
 	}
 	return "", nil
+}
+
+// compromised reports whether the certificate of an entry is revoked since others may
+// have its key.
+func (have Inventory) compromised(e *Entry) bool {
+	r, ok := have.Revoked[e.Name]
+	return ok && (r.Reason == store.KeyCompromise || r.Reason == store.CACompromise || r.Reason == store.AACompromise)
 }
 
 // findMisplaced finds the keys in files that are still where they were before
@@ -470,27 +479,8 @@ func (r *run) switchKey(e *Entry) error {
 	}
 	// 2. The old key keeps a name.
 	plain := e.Key.FilePath(r.Dir)
-	content, _, err := durable.ReadFile(plain, keys.MaxFileSize)
-	switch {
-	case errors.Is(err, fs.ErrNotExist): // it was taken away
-	case err != nil:
+	if err := keepKey(plain, e.Others[0].Key.FilePath(r.Dir)); err != nil {
 		return err
-	default:
-		other := e.Others[0].Key.FilePath(r.Dir)
-		err := durable.CreateFile(other, content, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			is, _, readErr := durable.ReadFile(other, keys.MaxFileSize)
-			if readErr != nil {
-				return readErr
-			}
-			err = nil
-			if !bytes.Equal(is, content) {
-				err = fmt.Errorf("%s is another key than %s, and neither is overwritten", other, plain)
-			}
-		}
-		if err != nil {
-			return err
-		}
 	}
 	// 3. The new one takes its place.
 	if err := os.Rename(from.FilePath(r.Dir), plain); err != nil {
@@ -502,6 +492,42 @@ func (r *run) switchKey(e *Entry) error {
 	delete(r.Have.Misplaced, e.Name)
 	r.ring.places = r.movedPlaces()
 	r.progress(Step{Kind: SwitchKey, Entry: e})
+	return nil
+}
+
+// keepKey gives the key at a path a second name. One behind a link stays where it is,
+// such as on a medium that is kept elsewhere, and may be away: then the link gets it.
+func keepKey(path, name string) error {
+	target, err := os.Readlink(path)
+	if err == nil {
+		if !filepath.IsAbs(target) && filepath.Dir(path) != filepath.Dir(name) {
+			target = filepath.Join(abs(filepath.Dir(path)), target)
+		}
+		if is, err := os.Readlink(name); err == nil && is == target {
+			return nil // by a run that was killed
+		}
+		if err := os.Symlink(target, name); err != nil {
+			return err
+		}
+		return durable.SyncDir(filepath.Dir(name))
+	}
+	content, _, err := durable.ReadFile(path, keys.MaxFileSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it was taken away
+	}
+	if err != nil {
+		return err
+	}
+	if err := durable.CreateFile(name, content, 0o600); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	is, _, err := durable.ReadFile(name, keys.MaxFileSize)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(is, content) {
+		return fmt.Errorf("%s is another key than %s, and neither is overwritten", name, path)
+	}
 	return nil
 }
 

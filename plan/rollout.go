@@ -123,7 +123,7 @@ func (p *PKI) rollout(ctx context.Context, e *Entry, now time.Time) (_ *Rollout,
 	r.plan()
 	for i := range r.Steps {
 		s := &r.Steps[i]
-		if entry, ok := done[s.ID]; ok {
+		if entry, ok := done[s.ID]; ok && (s.manual || s.State == RolloutDone) {
 			s.Time, s.Actor, s.Note = entry.Time, entry.Actor, entry.Detail["note"]
 			if s.manual {
 				s.State = RolloutDone
@@ -154,6 +154,7 @@ func (r *Rollout) readLedger(ctx context.Context, db *store.DB, done map[string]
 		return err
 	}
 	const page = 1000
+	signed := 0
 	for from := int64(0); ; from += page {
 		entries, err := db.Entries(ctx, from, page)
 		if err != nil {
@@ -164,16 +165,21 @@ func (r *Rollout) readLedger(ctx context.Context, db *store.DB, done map[string]
 			case e.Kind == store.KindRollout && e.Name == r.Entry.Name && e.Detail["generation"] == strconv.Itoa(r.New):
 				done[e.Detail["step"]] = e
 				if e.Detail["step"] == StepSwitch {
-					r.switched = e.Time
+					r.switched, r.artifacts = e.Time, signed
 				}
-			case e.Kind == store.KindSign && serials[e.Serial] && r.switched.IsZero():
-				r.artifacts++
+			case e.Kind == store.KindSign && serials[e.Serial]:
+				signed++
 			}
 		}
 		if len(entries) < page {
-			return nil
+			break
 		}
 	}
+	// Recorded, and then killed before the plan was changed: see Rollout.take.
+	if r.switched.IsZero() || r.Entry.Generations.Active != r.New {
+		r.switched, r.artifacts = time.Time{}, signed
+	}
+	return nil
 }
 
 // signerSerials lists the certificates of signers at or below the entry. What they

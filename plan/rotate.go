@@ -48,13 +48,11 @@ func (p *PKI) renewable(name string, now time.Time) (*Entry, error) {
 	if p.Have.Certificates[e.Name] == nil {
 		return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", e.Name)
 	}
-	if r, ok := p.Have.Revoked[e.Name]; ok {
-		switch r.Reason {
-		case ca.CertificateHold:
-			return nil, fmt.Errorf("the certificate of %s is on hold: lift that, or revoke it for good, before it is renewed", e.Name)
-		case store.KeyCompromise, store.CACompromise, store.AACompromise:
-			return nil, fmt.Errorf("the key of %s is revoked (%v), and must not get another certificate: tmpki rotate %s", e.Name, r.Reason, e.Base())
-		}
+	if r, ok := p.Have.Revoked[e.Name]; ok && r.Reason == ca.CertificateHold {
+		return nil, fmt.Errorf("the certificate of %s is on hold: lift that, or revoke it for good, before it is renewed", e.Name)
+	}
+	if p.Have.compromised(e) {
+		return nil, fmt.Errorf("the key of %s is revoked (%v), and must not get another certificate: tmpki rotate %s", e.Name, p.Have.Revoked[e.Name].Reason, e.Base())
 	}
 	return e, p.checkIssuer(e, now)
 }
@@ -234,20 +232,41 @@ func Retire(ctx context.Context, dir string, o Options, name string, artifacts b
 	return r.take(ctx, dir, o, StepRetire, g, force)
 }
 
-// take changes the generations of an entry in the plan, applies that, and records
-// it as a step of the rollout.
+// take records a step of the rollout, changes the generations of the entry in the
+// plan, and applies that. It is recorded first, since an overlap begins with a switch:
+// one that was killed in between is taken again, and the last one counts.
 func (r *Rollout) take(ctx context.Context, dir string, o Options, step string, g Generations, force string) ([]Step, error) {
-	steps, err := Edit(ctx, dir, o, func(is *Plan, text []byte) ([]byte, error) {
+	return Edit(ctx, dir, o, func(is *Plan, text []byte) ([]byte, error) {
 		e := is.Entry(r.Entry.Name)
 		if e == nil || e.Generations != r.Entry.Generations {
 			return nil, errors.New("the plan changed meanwhile: look again")
 		}
-		return setGenerations(text, e, g, nil)
+		text, err := setGenerations(text, e, g, nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := possible(ctx, dir, text, o.Demand); err != nil {
+			return nil, err
+		}
+		return text, r.record(ctx, o, step, force)
 	})
+}
+
+// possible fails if Apply could not do what a plan wants of a directory.
+func possible(ctx context.Context, dir string, text []byte, demand Demand) error {
+	is, err := Load(FileName, text)
 	if err != nil {
-		return steps, err
+		return fmt.Errorf("the change would spoil the plan: %w", err)
 	}
-	return steps, r.record(ctx, o, step, force)
+	p, faults, err := lookWith(ctx, dir, is)
+	if err != nil {
+		return err
+	}
+	if len(faults) > 0 {
+		return faults[0].err
+	}
+	_, err = is.Steps(p.Have, demand)
+	return err
 }
 
 func (r *Rollout) record(ctx context.Context, o Options, step, note string) (err error) {

@@ -418,6 +418,43 @@ func TestSwitchStates(t *testing.T) {
 }
 
 // TestRetireRefused holds what keeps an old key from being retired.
+// A switch is recorded before it is made: one that was killed in between has not
+// happened, and the overlap begins with the one that has.
+func TestSwitchRecordedFirst(t *testing.T) {
+	ctx := context.Background()
+	dir := rotationPKI(t)
+	const name = "ssig_subca"
+	if _, err := Rotate(ctx, dir, testOptions(nil), name, spki.KeyType{}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenRollout(ctx, dir, name, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := testOptions(nil)
+	long.Now = func() time.Time { return time.Now().Add(-500 * 24 * time.Hour) }
+	if err := r.record(ctx, long, StepSwitch, "killed"); err != nil {
+		t.Fatal(err)
+	}
+	open := func() (*Rollout, RolloutStep) {
+		r, err := OpenRollout(ctx, dir, name, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, r.Steps[slices.IndexFunc(r.Steps, func(s RolloutStep) bool { return s.ID == StepSwitch })]
+	}
+	if r, s := open(); s.State == RolloutDone || !s.Time.IsZero() || !r.switched.IsZero() {
+		t.Errorf("a switch that was only recorded: %+v, since %v", s, r.switched)
+	}
+	if _, err := Switch(ctx, dir, testOptions(nil), name, "tested"); err != nil {
+		t.Fatal(err)
+	}
+	if r, s := open(); s.State != RolloutDone || s.Note != "tested" || time.Since(r.switched) > time.Hour {
+		t.Errorf("the switch after it: %+v, since %v", s, r.switched)
+	}
+	settled(t, dir, "after the switch")
+}
+
 func TestRetireRefused(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
