@@ -266,8 +266,7 @@ func sameKey(ctx context.Context, db *store.DB, out *Issued, key crypto.PublicKe
 }
 
 // claim records the intent for a certificate, if what sameKey has found is still
-// true: the lock of a directory doesn't keep away another machine with the same
-// database.
+// true: who issues for devices takes no lock of the PKI, but claims as well.
 func claim(ctx context.Context, db *store.DB, r store.Record, replaced []store.Record) error {
 	c := store.Claim{Record: r}
 	for {

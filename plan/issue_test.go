@@ -134,8 +134,8 @@ func TestIssuedChainRotation(t *testing.T) {
 	}
 }
 
-// Another machine has the same database and a lock of its own: what it records
-// between our look and our claim counts.
+// Batches of devices take no lock: what they record between our look and our claim
+// counts.
 func TestIssueClaims(t *testing.T) {
 	dir := issuingPKI(t)
 	first := must(issueWeb(t, dir, "web"))

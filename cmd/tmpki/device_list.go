@@ -111,7 +111,7 @@ each at the same cost: the last line tells where the next one begins. A device h
 				return err
 			}
 			if more {
-				a.printf("more: --after %s\n", list[len(list)-1].Place)
+				a.printf("more: %s\n", nextPage(list[len(list)-1], limit))
 			}
 			return nil
 		},
@@ -121,6 +121,14 @@ each at the same cost: the last line tells where the next one begins. A device h
 	cmd.Flags().StringVar(&after, "after", "", "go on at the `place` that the page before ended with")
 	cmd.Flags().BoolVar(&asCSV, "csv", false, "print comma-separated values")
 	return cmd
+}
+
+// nextPage tells how to see what comes behind the last one of a page.
+func nextPage(last enroll.Device, limit int) string {
+	if last.Place == "" { // intents have no places
+		return fmt.Sprintf("--limit N shows more than %d", limit)
+	}
+	return "--after " + string(last.Place)
 }
 
 func (a *app) deviceShowCmd() *cobra.Command {
