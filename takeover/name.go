@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -101,11 +102,17 @@ func (f *Found) name() {
 		}
 		if o := newest[c.Subject().Canonical()]; o != nil && o.name != "" && spki.Equal(o.Key, c.Key) {
 			c.record = o.name
-		} else if c.record = c.Subject().CommonName(); c.record == "" || len(c.record) > 256 || !validText(c.record) {
+		} else if c.record = c.Subject().CommonName(); c.record == "" || len(c.record) > 256 || !validText(c.record) || taken[c.record] || reserved.MatchString(c.record) {
+			// Under the name of an entry, or of one of its generations, it would pass for
+			// that one's: whoever asked for it chose its common name.
 			c.record = fmt.Sprintf("serial-%x", c.SerialNumber)
 		}
 	}
 }
+
+// reserved are names that generations and cross-certificates have, or what a profile has
+// issued: PROFILE/NAME.
+var reserved = regexp.MustCompile(`/|-g[0-9]+$`)
 
 // platformKey reports whether a certificate is of a UEFI platform, as far as it
 // shows: PK, KEK and DB of the platform's scripts say that they are CAs.

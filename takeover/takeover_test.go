@@ -19,6 +19,7 @@ import (
 	"tmpki/internal/tooltest"
 	"tmpki/keys"
 	"tmpki/plan"
+	"tmpki/spki"
 	"tmpki/store"
 )
 
@@ -413,4 +414,47 @@ func FuzzNames(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A common name that is the name of an entry, of a generation, or of what a profile
+// has issued, must not make a certificate pass for that one's: also not when the
+// authority gets another key, and its certificates are told apart by theirs.
+func TestForeignNames(t *testing.T) {
+	t.Parallel()
+	dir := script(t, `
+mkdir ca
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca/root.key -out ca/root.pem -days 900 -subj '/CN=root' -addext keyUsage=critical,keyCertSign,cRLSign
+for name in root root-g2 root-g1-by-g2 device/1 plain; do
+	file=$(echo $name | tr / _)
+	openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k -out r -subj "/O=other/CN=$(echo $name | sed 's,/,\\/,g')"
+	openssl x509 -req -in r -CA ca/root.pem -CAkey ca/root.key -days 90 -out ca/zz-$file.crt
+	printf '%s\t310101000000Z\t\t%s\tunknown\t/CN=x\n' V "$(openssl x509 -in ca/zz-$file.crt -noout -serial | cut -d= -f2)" >>ca/index.txt
+done
+rm k r
+`)
+	pki, _ := write(t, read(t, Options{}, filepath.Join(dir, "ca")))
+	settled(t, pki)
+	db, err := plan.ReadStore(t.Context(), pki)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for name, want := range map[string]int{"root": 1, "root-g2": 0, "root-g1-by-g2": 0, "device/1": 0, "plain": 1} {
+		list, err := db.ByName(t.Context(), name)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if len(list) != want {
+			t.Errorf("%d certificates are called %q, want %d", len(list), name, want)
+		}
+	}
+	if _, err := plan.Rotate(t.Context(), pki, options(), "root", spki.KeyType{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Switch(t.Context(), pki, options(), "root", "tested"); err != nil {
+		t.Fatal(err)
+	}
+	if steps, err := plan.Apply(t.Context(), pki, options()); err != nil || len(steps) > 0 {
+		t.Errorf("after the switch: %v, %d steps", err, len(steps))
+	}
 }
