@@ -53,7 +53,7 @@ func Adopt(ctx context.Context, dir string, o Options) (*Outcome, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the release PKI that %s leads to: %w", dir, err)
 	}
-	lock, err := durable.LockDir(ctx, real, o.Waiting)
+	lock, err := LockPKI(ctx, real, o.Waiting)
 	if err != nil {
 		return nil, err
 	}

@@ -235,7 +235,7 @@ func (f *findings) store(ctx context.Context, dir string) error {
 	db, err := ReadStore(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		place := StoreName
-		if url, err := storeURL(dir); err == nil && url != "" {
+		if url, err := storeURL(ctx, dir); err == nil && url != "" {
 			place = url
 		}
 		f.add(Bad, "pki", "%s is missing: nothing was made yet (tmpki apply), or the record is lost", place)

@@ -183,6 +183,7 @@ func (c *conduct) open(ctx context.Context, dir string) error {
 	if p.Ceremony == nil {
 		return errors.New("the plan in the request has no section ceremony")
 	}
+	p.Store = "" // of the other machine; this one has its record in a file
 	is, err := readFile(filepath.Join(dir, FileName), maxFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -148,7 +148,7 @@ func generateNew(ctx context.Context, dir string, keyType spki.KeyType, o Option
 
 // generateInPlace fills an empty directory, or completes one with a plan.
 func generateInPlace(ctx context.Context, dir string, keyType spki.KeyType, o Options) (*Outcome, error) {
-	lock, err := durable.LockDir(ctx, dir, o.Waiting)
+	lock, err := LockPKI(ctx, dir, o.Waiting)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errAgain
 	}

@@ -47,6 +47,9 @@ func look(ctx context.Context, dir string) (*PKI, []fault, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if is.Store != "" && ofCeremonies(ctx, dir) {
+		is.Store = ""
+	}
 	return lookWith(ctx, dir, is)
 }
 

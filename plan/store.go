@@ -31,7 +31,7 @@ func (p *PKI) OpenStoreReadOnly(ctx context.Context) (*store.DB, error) {
 // ReadStore opens the store of a PKI directory for reading, whatever else is wrong
 // with its plan. If there is none, the error is fs.ErrNotExist.
 func ReadStore(ctx context.Context, dir string) (*store.DB, error) {
-	url, err := storeURL(dir)
+	url, err := storeURL(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func HasStore(dir string) (bool, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	url, err := storeURL(dir)
+	url, err := storeURL(context.Background(), dir) // no file: nothing to wait for
 	return url != "", err
 }
 
@@ -87,7 +87,7 @@ var namesStore = regexp.MustCompile(`(?m)^store\s*:`)
 
 // storeURL returns the URL of the store that the plan in a directory names; "" if it
 // names none, or if there is no plan.
-func storeURL(dir string) (string, error) {
+func storeURL(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, FileName)
 	f, err := readFile(path, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,7 +107,23 @@ func storeURL(dir string) (string, error) {
 	if err := store.CheckURL(c.Store); err != nil {
 		return "", doc.fail("store", err)
 	}
+	if c.Store != "" && ofCeremonies(ctx, dir) {
+		return "", nil
+	}
 	return c.Store, nil
+}
+
+// ofCeremonies reports whether a directory is that of the offline machine. Its plan
+// is the online one's to the letter, but its record is in a file of its own: there is
+// no network to a database.
+func ofCeremonies(ctx context.Context, dir string) bool {
+	db, err := readStore(ctx, dir, "")
+	if err != nil {
+		return false
+	}
+	defer db.Close()
+	use, err := db.Setting(ctx, useSetting)
+	return err == nil && use == ceremonyUse
 }
 
 // Lock excludes others who change a PKI, until Close.
@@ -130,7 +146,7 @@ func LockPKI(ctx context.Context, dir string, waiting func()) (_ *Lock, err erro
 			err = errors.Join(err, l.Close())
 		}
 	}()
-	url, err := storeURL(dir)
+	url, err := storeURL(ctx, dir)
 	if err != nil || url == "" {
 		return l, err
 	}
