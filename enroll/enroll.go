@@ -87,8 +87,8 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 			continue
 		}
 		for _, g := range e.Trusted() {
-			if chain, err := pki.Chain(g); err == nil && pki.CheckRevoked(g) == nil {
-				r.chains[string(chain[0].SubjectKeyId)] = chain
+			if above, err := pki.Above(g, o.Now()); err == nil && pki.CheckRevoked(g) == nil {
+				r.chains[string(above[0].SubjectKeyId)] = above
 			}
 		}
 	}

@@ -67,7 +67,7 @@ func (p *PKI) IssuedChain(ctx context.Context, name string, now time.Time) (chai
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	above, err := p.Chain(issuer)
+	above, err := p.Above(issuer, now)
 	if err != nil {
 		return nil, err
 	}

@@ -296,8 +296,13 @@ func (v *Variable) entries() []*Entry {
 // anchor, stands before the certificate of the same key by the authority above;
 // what leads on from it follows.
 func (e *Entry) chainFile(withRoot bool) []*Entry {
-	out := []*Entry{e}
-	for _, c := range e.Chain()[1:] {
+	return append([]*Entry{e}, aboveIn(e.Chain()[1:], withRoot)...)
+}
+
+// aboveIn lists what stands in a chain file of these authorities.
+func aboveIn(chain []*Entry, withRoot bool) []*Entry {
+	var out []*Entry
+	for _, c := range chain {
 		out = append(out, c.Crosses...)
 		if c.Issuer == nil {
 			if withRoot {

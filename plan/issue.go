@@ -139,7 +139,7 @@ func (p *PKI) Issue(ctx context.Context, o Options, r IssueRequest) (_ *Issued, 
 	if err := db.Complete(ctx, store.Completed{Serial: prepared.Serial(), DER: out.Certificate.Raw}); err != nil {
 		return nil, fmt.Errorf("recording the certificate: %w", err)
 	}
-	above, err := p.Chain(i.Issuer)
+	above, err := p.Above(i.Issuer, o.Now())
 	if err != nil {
 		return nil, err
 	}

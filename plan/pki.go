@@ -137,6 +137,25 @@ func (p *PKI) Chain(e *Entry) ([]*ca.Certificate, error) {
 	return chain, nil
 }
 
+// Above returns the certificates that go along with one that the entry has issued,
+// as chain files have them: with cross-certificates that are in date, so that either
+// of two anchors is enough. The root is the last.
+func (p *PKI) Above(e *Entry, now time.Time) ([]*ca.Certificate, error) {
+	var out []*ca.Certificate
+	for _, c := range aboveIn(e.Chain(), true) {
+		cert := p.Have.Certificates[c.Name]
+		switch {
+		case cert == nil && (c == e || c.Active == nil):
+			return nil, fmt.Errorf("%s has no certificate yet: tmpki apply makes it", c.Name)
+		case cert == nil: // it waits for a ceremony, and the chain is good without it
+		case c.Kind == Cross && !now.Before(cert.NotAfter):
+		default:
+			out = append(out, cert)
+		}
+	}
+	return out, nil
+}
+
 // Embedded returns the certificates from the entry up, without its root, as chain
 // files have them, but for those that are not in date: see Entry.chainFile.
 func (p *PKI) Embedded(e *Entry, now time.Time) []*ca.Certificate {

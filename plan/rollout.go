@@ -23,7 +23,9 @@ type Rollout struct {
 
 	pki       *PKI
 	switched  time.Time // zero: not yet
+	switchAt  int64     // its ledger entry
 	below     int       // certificates outside the plan, in use, by the old key
+	chains    int       // those by authorities below it, from before the switch
 	belowPlan []string  // entries whose newest certificate is by the old key
 	artifacts int       // that were signed before the switch
 	now       time.Time
@@ -45,6 +47,7 @@ const (
 	StepKey     = "key"
 	StepSwitch  = "switch"
 	StepReissue = "reissue"
+	StepChains  = "chains"
 	StepRetire  = "retire"
 )
 
@@ -116,7 +119,7 @@ func (p *PKI) rollout(ctx context.Context, e *Entry, now time.Time) (_ *Rollout,
 	if err := r.readLedger(ctx, db, done); err != nil {
 		return nil, err
 	}
-	if err := r.countBelow(ctx, db); err != nil {
+	if err := errors.Join(r.countBelow(ctx, db), r.countChains(ctx, db)); err != nil {
 		return nil, err
 	}
 	// 2. The steps.
@@ -165,7 +168,7 @@ func (r *Rollout) readLedger(ctx context.Context, db *store.DB, done map[string]
 			case e.Kind == store.KindRollout && e.Name == r.Entry.Name && e.Detail["generation"] == strconv.Itoa(r.New):
 				done[e.Detail["step"]] = e
 				if e.Detail["step"] == StepSwitch {
-					r.switched, r.artifacts = e.Time, signed
+					r.switched, r.switchAt, r.artifacts = e.Time, e.Seq, signed
 				}
 			case e.Kind == store.KindSign && serials[e.Serial]:
 				signed++
@@ -223,16 +226,42 @@ func (r *Rollout) countBelow(ctx context.Context, db *store.DB) error {
 			r.belowPlan = append(r.belowPlan, o.Name)
 		}
 	}
-	q := store.Query{IssuerKeyID: cert.SubjectKeyId, States: []store.State{store.Issued, store.Held}, ExpiresFrom: r.now}
+	return r.inUse(ctx, db, store.Query{IssuerKeyID: cert.SubjectKeyId}, func(c store.Record) {
+		if !own[c.Name] {
+			r.below++
+		}
+	})
+}
+
+// countChains counts the certificates in use that authorities below the entry issued
+// outside the plan before the switch. Their holders show a chain to the old key.
+func (r *Rollout) countChains(ctx context.Context, db *store.DB) error {
+	for _, b := range below(r.Entry) {
+		if b.Kind != Authority {
+			continue
+		}
+		err := r.inUse(ctx, db, store.Query{Issuer: b.Name}, func(c store.Record) {
+			if r.pki.Plan.Entry(c.Name) == nil && (r.switched.IsZero() || c.Entry < r.switchAt) {
+				r.chains++
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inUse visits the certificates of a query that can be used now, or after a hold.
+func (r *Rollout) inUse(ctx context.Context, db *store.DB, q store.Query, visit func(store.Record)) error {
+	q.States, q.ExpiresFrom = []store.State{store.Issued, store.Held}, r.now
 	for place := store.Cursor(""); ; {
 		list, next, err := db.Page(ctx, q, place, 1000)
 		if err != nil {
 			return err
 		}
 		for _, c := range list {
-			if !own[c.Name] {
-				r.below++
-			}
+			visit(c)
 		}
 		if place = next; next == "" {
 			return nil
@@ -284,6 +313,15 @@ func (r *Rollout) plan() {
 			how = append(how, "by the old key: "+strings.Join(r.belowPlan, ", "))
 		}
 		add(RolloutStep{ID: StepReissue, Title: "issue again what is below it in the plan", How: how, State: state(g.Active == r.New && len(r.belowPlan) == 0)})
+	}
+	if r.chains > 0 {
+		add(RolloutStep{ID: StepChains, State: RolloutWaiting, manual: true,
+			Title: fmt.Sprintf("bring the new chain to the holders of what was issued below it before the switch, outside the plan: %d certificates", r.chains),
+			How: []string{
+				"the certificates stay; what stands above them leads to the old one, and whoever trusts only the new one refuses that",
+				"tmpki device sign with the same request, or tmpki device bundle, gives out the new chain",
+				"or give those who verify them the authorities below " + e.Name + " too (tmpki trust export -o DIR)",
+			}})
 	}
 	retire := RolloutStep{ID: StepRetire, Title: fmt.Sprintf("stop trusting generation %d", r.Old), How: []string{"tmpki rollout retire " + e.Name}, State: state(g.Oldest == r.New)}
 	if retire.State != RolloutDone {
@@ -342,6 +380,15 @@ func (r *Rollout) before(id string) []string {
 		}
 	}
 	return out
+}
+
+// step returns one of the steps.
+func (r *Rollout) step(id string) *RolloutStep {
+	i := slices.IndexFunc(r.Steps, func(s RolloutStep) bool { return s.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &r.Steps[i]
 }
 
 // rolledConsumer is a kind of consumer that trusts the entry, or its twin, itself.

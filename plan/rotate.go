@@ -221,8 +221,8 @@ func Retire(ctx context.Context, dir string, o Options, name string, artifacts b
 		return nil, fmt.Errorf("generation %d of %s signs: tmpki rollout switch %s first", e.Generation, e.Name, e.Name)
 	}
 	why := r.needs(artifacts)
-	if open := r.before(StepRetire); len(open) > 0 {
-		why = append(why, "not done: "+strings.Join(open, ", "))
+	for _, id := range r.before(StepRetire) {
+		why = append(why, fmt.Sprintf("not done: %s, %s", id, r.step(id).Title))
 	}
 	if len(why) > 0 && force == "" {
 		return nil, fmt.Errorf("generation %d of %s is still needed:\n%s", e.Generations.Oldest, e.Name, strings.Join(why, "\n"))
@@ -290,8 +290,8 @@ func Done(ctx context.Context, dir string, o Options, name, step, note string) e
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(r.Steps, func(s RolloutStep) bool { return s.ID == step })
-	if i < 0 {
+	s := r.step(step)
+	if s == nil {
 		var ids []string
 		for _, s := range r.Steps {
 			if s.manual {
@@ -303,7 +303,7 @@ func Done(ctx context.Context, dir string, o Options, name, step, note string) e
 		}
 		return fmt.Errorf("the rollout of %s has no step %q: those that are done by hand are %s", r.Entry.Name, step, strings.Join(ids, ", "))
 	}
-	switch s := r.Steps[i]; {
+	switch {
 	case !s.manual:
 		return fmt.Errorf("%s of %s is not done by hand, and shows by itself when it is", step, r.Entry.Name)
 	case s.State == RolloutDone:
