@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,10 +23,10 @@ import (
 var signers sync.Map
 
 // signer returns the key of an entry. Entries share keys of a type, but no
-// certificate has the key of its issuer.
+// certificate has the key of its issuer, and no generation that of another.
 func signer(e *Entry) crypto.Signer {
 	e = e.KeyOwner()
-	name := fmt.Sprint(e.KeyType, len(e.Chain()))
+	name := fmt.Sprint(e.KeyType, len(e.Chain()), e.Generation)
 	once, _ := signers.LoadOrStore(name, sync.OnceValue(func() crypto.Signer { return must(keys.Generate(e.KeyType)) }))
 	return once.(func() crypto.Signer)()
 }
@@ -55,7 +56,7 @@ func complete(p *Plan, withUEFI bool) Inventory {
 		} else {
 			issuer = must(ca.NewIssuer(e.Issuer.Name, have.Certificates[e.Issuer.Name], signer(e.Issuer), e.Issuer.Algorithm, linter()))
 		}
-		prepared := must(issuer.Prepare(e.Profile, ca.Request{Name: e.Name, Subject: e.Subject, PublicKey: key.Public(), SubjectAltNames: e.SubjectAltNames, NotBefore: made}))
+		prepared := must(issuer.Prepare(e.Profile, ca.Request{Name: e.Name, Subject: e.Subject, PublicKey: key.Public(), SubjectAltNames: e.SubjectAltNames, NotBefore: made, Rollover: e.Kind == Cross}))
 		have.Certificates[e.Name] = must(issuer.Sign(prepared))
 	}
 	if withUEFI {
@@ -497,5 +498,190 @@ func TestStepsTwinSigns(t *testing.T) {
 	delete(have.Keys, "guest")
 	if _, err := p.Steps(have, Demand{}); err == nil || !strings.HasPrefix(err.Error(), "the key of twin is not at file:guest.key, but it is needed to sign the variable db") {
 		t.Errorf("the owner's key is away: %v", err)
+	}
+}
+
+// TestStepsRotation takes an entry of each kind through the phases of a rotation:
+// what is to do when its generations change in the plan, and nothing when that is
+// done.
+func TestStepsRotation(t *testing.T) {
+	phases := []struct{ name, generations string }{
+		{"before", ""},
+		{"rotated", "generations: {newest: 2, active: 1, oldest: 1}"},
+		{"switched", "generations: {newest: 2, active: 2, oldest: 1}"},
+		{"retired", "generations: {newest: 2, active: 2, oldest: 2}"},
+	}
+	for _, r := range []struct {
+		entry, line string    // the plan has the generations behind that line
+		flow        string    // or instead of it, with %s where they stand
+		want        [3]string // rotated, switched, retired
+	}{
+		{entry: "root", line: "    subject: {common_name: Root}\n", want: [3]string{`generate key root-g2
+issue certificate root-g2
+issue certificate root-g1-by-g2
+publish root.cert (the certificate of root-g2 is new)
+publish kernel.cert (the certificate of root-g1-by-g2 is new)`,
+			`switch key root
+issue certificate sub (root signs with generation 2)
+issue certificate root-g2-by-g1
+sign variable db (the certificate of sub is new)
+publish root.cert (it differs from the record)
+publish kernel.cert (the certificate of sub is new)
+publish sub.esl (the certificate of sub is new)
+publish db.esl (the certificate of sub is new)
+publish db.auth (the certificate of sub is new)`,
+			`publish root.cert (it differs from the record)
+publish kernel.cert (it differs from the record)`}},
+		// In firmware: both are in db.
+		{entry: "sub", line: "    subject: {common_name: Sub}\n", want: [3]string{`generate key sub-g2
+issue certificate sub-g2
+sign variable db (the certificate of sub-g2 is new)
+publish sub.esl (the certificate of sub-g2 is new)
+publish db.esl (the certificate of sub-g2 is new)
+publish db.auth (the certificate of sub-g2 is new)`,
+			`switch key sub
+issue certificate kernel (sub signs with generation 2)
+sign variable db (its content changed)
+publish certs/kernel.pem (the certificate of kernel is new)
+publish certs/kernel.der (the certificate of kernel is new)
+publish kernel.cert (the certificate of kernel is new)
+publish sub.esl (it differs from the record)
+publish db.esl (the variable is new)
+publish db.auth (the variable is new)`,
+			`sign variable db (its content changed)
+publish sub.esl (it differs from the record)
+publish db.esl (the variable is new)
+publish db.auth (the variable is new)`}},
+		// With an anchor twin, which has the key, too.
+		{entry: "guest", line: "    subject: {common_name: Guest}\n", want: [3]string{`generate key guest-g2
+issue certificate guest-g2
+issue certificate twin-g2
+issue certificate guest-g1-by-g2
+publish debos.cert (the certificate of guest-g1-by-g2 is new)
+publish twin.cert (the certificate of twin-g2 is new)`,
+			`switch key guest
+issue certificate debos (guest signs with generation 2)
+issue certificate guest-g2-by-g1
+publish debos.cert (the certificate of debos is new)
+publish twin.cert (it differs from the record)`,
+			`publish debos.cert (it differs from the record)
+publish twin.cert (it differs from the record)`}},
+		// Nobody trusts a signer itself: there is nothing to publish before.
+		{entry: "kernel", line: "    subject: {common_name: Kernel}\n", want: [3]string{`generate key kernel-g2
+issue certificate kernel-g2`,
+			`switch key kernel
+publish certs/kernel.pem (it differs from the record)
+publish certs/kernel.der (it differs from the record)
+publish kernel.cert (it differs from the record)`,
+			""}},
+		{entry: "KEK", flow: "    KEK: {profile: signer, key: rsa:2048, subject: {common_name: KEK}%s}\n", want: [3]string{`generate key KEK-g2
+issue certificate KEK-g2
+sign variable KEK (the certificate of KEK-g2 is new)`,
+			`switch key KEK
+sign variable KEK (its content changed)
+sign variable db (KEK signs with generation 2)
+publish db.esl (the variable is new)
+publish db.auth (the variable is new)`,
+			`sign variable KEK (its content changed)`}},
+		// PK holds one certificate, and the new one signs itself.
+		{entry: "PK", flow: "    PK: {profile: signer, key: rsa:2048, subject: {common_name: PK}%s}\n", want: [3]string{`generate key PK-g2
+issue certificate PK-g2`,
+			`switch key PK
+sign variable PK (PK signs with generation 2)
+sign variable KEK (PK signs with generation 2)`,
+			""}},
+	} {
+		var before *Plan
+		for i, phase := range phases {
+			old, text := r.line, r.line
+			switch {
+			case r.flow != "" && phase.generations != "":
+				old, text = fmt.Sprintf(r.flow, ""), fmt.Sprintf(r.flow, ", "+phase.generations)
+			case r.flow != "":
+				old, text = fmt.Sprintf(r.flow, ""), fmt.Sprintf(r.flow, "")
+			case phase.generations != "":
+				text += "    " + phase.generations + "\n"
+			}
+			if strings.Count(small, old) != 1 {
+				t.Fatalf("%q does not stand in the plan once", old)
+			}
+			p := must(Load(FileName, []byte(strings.Replace(small, old, text, 1))))
+			if steps, err := p.Steps(complete(p, true), Demand{}); err != nil || len(steps) > 0 {
+				t.Errorf("%s, %s and applied: %v\n%s", r.entry, phase.name, err, list(steps))
+			}
+			if i > 0 {
+				have := complete(before, true)
+				have.renumber(before, p)
+				steps, err := p.Steps(have, Demand{})
+				if want := r.want[i-1]; err != nil || list(steps) != want {
+					t.Errorf("%s, %s: %v\n%s\nwant\n%s", r.entry, phase.name, err, list(steps), want)
+				}
+			}
+			before = p
+		}
+	}
+}
+
+// renumber calls what is by the names that it has in another plan, which differs in
+// generations. Keys in files lie where they lay.
+func (have *Inventory) renumber(before, now *Plan) {
+	certificates, keys := have.Certificates, have.Keys
+	have.Certificates, have.Keys, have.Misplaced = map[string]*ca.Certificate{}, map[string]KeyFile{}, map[string]bool{}
+	for _, e := range now.Entries {
+		i := slices.IndexFunc(before.Entries, func(o *Entry) bool {
+			if e.Kind == Cross || o.Kind == Cross {
+				return e.Name == o.Name
+			}
+			return o.Base() == e.Base() && o.KeyOwner().Generation == e.KeyOwner().Generation
+		})
+		if i < 0 {
+			continue
+		}
+		is := before.Entries[i]
+		have.Certificates[e.Name] = certificates[is.Name]
+		if key, ok := keys[is.Name]; ok {
+			have.Keys[e.Name] = key
+			have.Misplaced[e.Name] = e.Active == nil && is.Active != nil
+		}
+	}
+}
+
+// TestAbove holds what goes along with a certificate that sub has issued, while its
+// root has two keys.
+func TestAbove(t *testing.T) {
+	text := strings.Replace(small, "    subject: {common_name: Root}\n", "    subject: {common_name: Root}\n    generations: {newest: 2, active: 2, oldest: 1}\n", 1)
+	p := must(Load(FileName, []byte(text)))
+	have := complete(p, false)
+	end := have.Certificates["root-g2-by-g1"].NotAfter
+	for _, r := range []struct {
+		name, entry, without string
+		now                  time.Time
+		want                 string // names
+		err                  string
+	}{
+		{name: "both keys of the root", entry: "sub", now: made, want: "sub root-g2-by-g1 root"},
+		{name: "of the root itself", entry: "root", now: made, want: "root-g2-by-g1 root"},
+		{name: "of its older key", entry: "root-g1", now: made, want: "root-g1"},
+		{name: "the cross-certificate has ended", entry: "sub", now: end, want: "sub root"},
+		{name: "the cross-certificate waits for a ceremony", entry: "sub", without: "root-g2-by-g1", now: made, want: "sub root"},
+		{name: "its own is not there", entry: "root-g1", without: "root-g1", now: made, err: "root-g1 has no certificate yet"},
+		{name: "one above is not there", entry: "sub", without: "root", now: made, err: "root has no certificate yet"},
+	} {
+		have := have.clone()
+		delete(have.Certificates, r.without)
+		above, err := (&PKI{Plan: p, Have: have}).Above(p.Entry(r.entry), r.now)
+		var names []string
+		for _, c := range above {
+			for name, is := range have.Certificates {
+				if is.Equal(c) {
+					names = append(names, name)
+				}
+			}
+		}
+		if got := strings.Join(names, " "); r.err == "" && (err != nil || got != r.want) {
+			t.Errorf("%s: %v, %q, want %q", r.name, err, got, r.want)
+		} else if r.err != "" && (err == nil || !strings.Contains(err.Error(), r.err)) {
+			t.Errorf("%s: %v, %q, want error %q", r.name, err, got, r.err)
+		}
 	}
 }
