@@ -273,7 +273,7 @@ func (r *Registrar) judge(ctx context.Context, i *item, others []store.Record) (
 		sameKey := bytes.Equal(o.SubjectKeyID, i.vetted.KeyID)
 		sameName := o.Name == i.name
 		switch {
-		case o.State == store.Intended && sameKey && sameName && o.Profile == r.issuance.Name:
+		case o.State == store.Intended && sameKey && sameName && o.Profile == r.issuance.Name && now.Before(o.NotAfter):
 			// A process died over it, or is about to sign. It doesn't matter: the
 			// store takes the certificate once.
 			p, err := r.issuer.Resume(r.issuance.Profile, r.request(i), o)
@@ -281,7 +281,10 @@ func (r *Registrar) judge(ctx context.Context, i *item, others []store.Record) (
 				i.prepared, i.recorded = p, true
 				return nil, nil
 			}
-			if !errors.Is(err, ca.ErrOther) {
+			// It may not be signed any more, as when it begins before its issuer, which
+			// was renewed since; a new one may, as Prepare has found.
+			var rejected *ca.RejectedError
+			if !errors.Is(err, ca.ErrOther) && !errors.As(err, &rejected) {
 				return nil, err
 			}
 			supersede(o)

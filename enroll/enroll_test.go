@@ -389,6 +389,25 @@ func TestSignAfterDeath(t *testing.T) {
 	if got := signed(t, r, csr(t, key, testUUID(3), "b")); bytes.Equal(got.Certificate.SerialNumber.Bytes(), record.Serial) || got.CommonName != "b" {
 		t.Errorf("%+v", got)
 	}
+	// So does the same one, if what was meant can't be signed any more, or is over.
+	earlyRequest, oldRequest := device(t, 6), device(t, 7)
+	i := &item{data: earlyRequest}
+	must(t, r.vet(i))
+	early := i.prepared.Record("somebody who died")
+	early.NotBefore = r.chain[0].NotBefore.Add(-time.Second)
+	must(t, r.db.Intend(t.Context(), early))
+	sensor := open(t, dir, "sensor") // for a year
+	i = &item{data: oldRequest}
+	must(t, sensor.vet(i))
+	old := i.prepared.Record("somebody who died")
+	must(t, sensor.db.Intend(t.Context(), old))
+	if got := signed(t, r, earlyRequest); bytes.Equal(got.Certificate.SerialNumber.Bytes(), early.Serial) {
+		t.Error("issued before its issuer")
+	}
+	sensor.o.Now = func() time.Time { return old.NotAfter.Add(time.Hour) }
+	if got := signed(t, sensor, oldRequest); bytes.Equal(got.Certificate.SerialNumber.Bytes(), old.Serial) || got.Certificate.NotAfter.Before(sensor.o.Now()) {
+		t.Error("what was issued is over")
+	}
 	// 3. For another device it stays in the way, until it is revoked.
 	key = newKey(t)
 	record = intend(csr(t, key, testUUID(4), "a"))
