@@ -27,6 +27,7 @@ type Rollout struct {
 	below     int       // certificates outside the plan, in use, by the old key
 	chains    int       // those by authorities below it, from before the switch
 	belowPlan []string  // entries whose newest certificate is by the old key
+	belowOld  []*Entry  // old generations, which are not issued again
 	artifacts int       // that were signed before the switch
 	now       time.Time
 }
@@ -222,8 +223,14 @@ func (r *Rollout) countBelow(ctx context.Context, db *store.DB) error {
 			continue
 		}
 		is := r.pki.Have.Certificates[o.Name]
-		if o.Issuer == e && o.Active == nil && is != nil && string(is.AuthorityKeyId) == string(cert.SubjectKeyId) {
+		if o.Issuer != e || is == nil || string(is.AuthorityKeyId) != string(cert.SubjectKeyId) {
+			continue
+		}
+		switch {
+		case o.Active == nil:
 			r.belowPlan = append(r.belowPlan, o.Name)
+		case o.IsOld():
+			r.belowOld = append(r.belowOld, o)
 		}
 	}
 	return r.inUse(ctx, db, store.Query{IssuerKeyID: cert.SubjectKeyId}, func(c store.Record) {
@@ -344,6 +351,9 @@ func (r *Rollout) needs(acceptArtifacts bool) []string {
 	var why []string
 	if len(r.belowPlan) > 0 {
 		why = append(why, fmt.Sprintf("it has issued the certificates of %s: tmpki apply issues them again", strings.Join(r.belowPlan, ", ")))
+	}
+	for _, o := range r.belowOld {
+		why = append(why, fmt.Sprintf("it has issued the certificate of %s, which is still trusted: tmpki rollout retire %s first", o.Name, o.Base()))
 	}
 	if r.below > 0 {
 		why = append(why, fmt.Sprintf("%d certificates outside the plan that it has issued are in use: renew or revoke them, or wait until they end", r.below))

@@ -455,6 +455,36 @@ func TestSwitchRecordedFirst(t *testing.T) {
 	settled(t, dir, "after the switch")
 }
 
+// A root isn't retired below which an old generation is trusted: that is not issued
+// again, and would hang in the air.
+func TestRetireAboveOld(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	dir := rotationPKI(t)
+	for _, name := range []string{"ssig_subca", "ssig_rootca"} {
+		if _, err := Rotate(ctx, dir, testOptions(nil), name, spki.KeyType{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Switch(ctx, dir, testOptions(nil), name, "tested"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const want = "tmpki rollout retire ssig_subca first"
+	if _, err := Retire(ctx, dir, testOptions(nil), "ssig_rootca", true, ""); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("with an old generation below: %v, want %q", err, want)
+	}
+	if _, err := Retire(ctx, dir, testOptions(nil), "ssig_subca", true, "tested"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Retire(ctx, dir, testOptions(nil), "ssig_rootca", true, ""); err == nil || strings.Contains(err.Error(), want) {
+		t.Errorf("once that is retired: %v, want what is left to do", err)
+	}
+	if _, err := Retire(ctx, dir, testOptions(nil), "ssig_rootca", true, "tested"); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, dir, "after both")
+}
+
 func TestRetireRefused(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

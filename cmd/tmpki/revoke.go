@@ -100,7 +100,7 @@ func (a *app) revoke(ctx context.Context, o revokeFlags, args []string) (err err
 	if o.abandoned {
 		records, err = abandoned(ctx, db, time.Now())
 	} else {
-		records, err = findAll(ctx, db, args, o.parsed)
+		records, err = findAll(ctx, p, db, args, o.parsed)
 	}
 	if err != nil {
 		return err
@@ -180,7 +180,7 @@ func (o *revokeFlags) check(args []string) error {
 }
 
 // findAll returns the certificates that the arguments mean, each once.
-func findAll(ctx context.Context, db *store.DB, args []string, reason ca.Reason) ([]store.Record, error) {
+func findAll(ctx context.Context, p *plan.PKI, db *store.DB, args []string, reason ca.Reason) ([]store.Record, error) {
 	states := []store.State{store.Issued, store.Held}
 	switch reason {
 	case ca.RemoveFromCRL:
@@ -191,7 +191,7 @@ func findAll(ctx context.Context, db *store.DB, args []string, reason ca.Reason)
 	var out []store.Record
 	seen := map[string]bool{}
 	for _, arg := range args {
-		r, err := findOne(ctx, db, arg, states)
+		r, err := findOne(ctx, p, db, arg, states)
 		if err != nil {
 			return nil, err
 		}
@@ -207,7 +207,15 @@ func findAll(ctx context.Context, db *store.DB, args []string, reason ca.Reason)
 	return out, nil
 }
 
-func findOne(ctx context.Context, db *store.DB, arg string, states []store.State) (store.Record, error) {
+func findOne(ctx context.Context, p *plan.PKI, db *store.DB, arg string, states []store.State) (store.Record, error) {
+	// The generations of a key share their name in the record.
+	if e := p.Plan.Entry(arg); e != nil && arg != e.Base() && p.Have.Certificates[e.Name] != nil {
+		issuer := e.Base()
+		if e.Issuer != nil {
+			issuer = e.Issuer.Base()
+		}
+		return db.ByIssuerSerial(ctx, issuer, p.Have.Certificates[e.Name].SerialNumber.Bytes())
+	}
 	r, err := plan.FindCertificate(ctx, db, arg, states...)
 	if !errors.Is(err, store.ErrNotFound) {
 		return r, err

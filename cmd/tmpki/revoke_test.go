@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"tmpki/plan"
 	"tmpki/store"
 )
 
@@ -25,16 +26,17 @@ func TestAbandoned(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	p := &plan.PKI{Plan: &plan.Plan{}}
 	intend(1, "old", now.Add(-2*time.Hour))
 	intend(2, "young", now.Add(-time.Minute))
 	list, err := abandoned(ctx, db, now)
 	if err != nil || len(list) != 1 || list[0].Name != "old" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if _, err := findAll(ctx, db, []string{"02"}, store.Superseded); err == nil {
+	if _, err := findAll(ctx, p, db, []string{"02"}, store.Superseded); err == nil {
 		t.Error("what is being signed was taken for dead")
 	}
-	if list, err := findAll(ctx, db, []string{"01", "1", "0x01"}, store.Superseded); err != nil || len(list) != 1 {
+	if list, err := findAll(ctx, p, db, []string{"01", "1", "0x01"}, store.Superseded); err != nil || len(list) != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
