@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"text/tabwriter"
 	"time"
 
@@ -127,5 +129,16 @@ func writeCalendar(file, dir string, list []plan.Expiry, now time.Time) error {
 	if err := calendar.Write(&b, "-//tmpki//"+version+"//EN", "Ends of certificates: "+visible(dir), now, events); err != nil {
 		return err
 	}
+	// Nothing but a calendar is replaced, above all no key.
+	old, _, err := durable.ReadFile(file, maxCalendar)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--ics: %w", err)
+	}
+	if err == nil && !bytes.HasPrefix(old, []byte("BEGIN:VCALENDAR\r\n")) {
+		return fmt.Errorf("--ics: %q exists and is no calendar: it stays as it is", file)
+	}
 	return durable.WriteFile(file, b.Bytes(), 0o644)
 }
+
+// maxCalendar bounds a calendar that is replaced, in octets.
+const maxCalendar = 64 << 20
