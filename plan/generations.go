@@ -109,12 +109,26 @@ func keyPlace(place, name string, generation, active int) (keys.URI, error) {
 	}
 	if !strings.Contains(place, "{name}") {
 		if !file {
-			return keys.URI{}, fmt.Errorf("%q is without {name}, but each generation has a key of its own", place)
+			return tokenPlace(place, generation)
 		}
 		ending := path.Ext(place)
 		place = strings.TrimSuffix(place, ending) + generationName("", generation) + ending
 	}
 	return keys.ParseURI(strings.ReplaceAll(place, "{name}", generationName(name, generation)))
+}
+
+// tokenPlace is where a generation has its key if the place names one object, as it
+// does after tmpki key move: beside that, under a label of its own.
+func tokenPlace(place string, generation int) (keys.URI, error) {
+	u, err := keys.ParseURI(place)
+	if err != nil {
+		return keys.URI{}, err
+	}
+	if u.PKCS11.Object == "" || len(u.PKCS11.ID) > 0 {
+		return keys.URI{}, fmt.Errorf("%q names one key by its id, but each generation has a key of its own: name it by object alone", place)
+	}
+	u.PKCS11.Object = generationName(u.PKCS11.Object, generation)
+	return u, nil
 }
 
 // generations adds an entry for each generation that is not active, with its
