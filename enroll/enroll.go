@@ -40,6 +40,11 @@ type Options struct {
 	// use. The old one is revoked: superseded.
 	Replace bool
 
+	// Renew lets a device whose certificate ends within that time have another one
+	// for the same key. The old one stays good until it ends. It must be shorter
+	// than the validity of the profile, or the new one would be due at once.
+	Renew time.Duration
+
 	AllowList string // file with the devices that may have a certificate; "": the plan's, if it names one
 }
 
@@ -97,6 +102,9 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 			return nil, fmt.Errorf("%s can't sign now: %s is valid from %s to %s", i.Issuer.Name, c.Subject(), c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
 		}
+	}
+	if o.Renew < 0 || o.Renew >= i.Profile.Validity() {
+		return nil, fmt.Errorf("renewing %d days before the end: certificates of profile %s live %d days", int(o.Renew.Hours()/24), i.Name, int(i.Profile.Validity().Hours()/24))
 	}
 	if days := i.Profile.Validity(); now.Add(days).After(r.chain[0].NotAfter) {
 		return nil, fmt.Errorf("certificates of %dd would outlive %s, which ends on %s: shorten profiles.%s.validity, or renew %s",
@@ -317,6 +325,9 @@ func (r *Registrar) judge(ctx context.Context, i *item, others []store.Record) (
 				return nil, fmt.Errorf("the store's certificate %x: %w", o.Serial, err)
 			}
 			if r.chains[string(c.AuthorityKeyId)] != nil {
+				if r.o.Renew > 0 && !o.NotAfter.After(now.Add(r.o.Renew)) {
+					continue // others are newest first: none that lasts longer is there
+				}
 				i.result.Certificate, i.result.Known = c, true
 				return nil, nil
 			}

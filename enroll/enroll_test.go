@@ -154,6 +154,39 @@ func TestSignExpired(t *testing.T) {
 	}
 }
 
+// Near its end, and only then, the certificate is issued anew for the same request;
+// the old one stays good.
+func TestSignRenews(t *testing.T) {
+	dir := newPKI(t, "ec:P-256")
+	request := device(t, 1)
+	first := signed(t, open(t, dir, "sensor"), request)
+	at := func(days int) func(*Options) {
+		return func(o *Options) {
+			o.Now = func() time.Time { return testNow.AddDate(0, 0, days) }
+			o.Renew = 90 * 24 * time.Hour
+		}
+	}
+	if early := signed(t, open(t, dir, "sensor", at(274)), request); !early.Known || !early.Certificate.Equal(first.Certificate) {
+		t.Errorf("91 days before its end: %+v", early)
+	}
+	due := open(t, dir, "sensor", at(276))
+	second := signed(t, due, request)
+	if second.Known || !second.Certificate.NotAfter.After(first.Certificate.NotAfter) {
+		t.Errorf("89 days before its end: %+v", second)
+	}
+	for _, r := range []*Registrar{due, open(t, dir, "sensor", at(276))} {
+		if again := signed(t, r, request); !again.Known || !again.Certificate.Equal(second.Certificate) {
+			t.Errorf("renewed again: %+v", again)
+		}
+	}
+	if _, err := due.db.Revocation(t.Context(), "sensor_subca", first.Certificate.SerialNumber.Bytes()); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("the old certificate: %v", err)
+	}
+	if err := due.db.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	dir := newPKI(t, "ec:P-256")
 	p, err := plan.Open(t.Context(), dir)
@@ -167,6 +200,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"subca", nil, `profile "subca" issues nothing outside the entries of the plan`},
 		{"closed", nil, "profiles.closed.request: missing in the plan: no request may use the profile"},
 		{"device", func(o *Options) { o.Now = func() time.Time { return testNow.AddDate(20, 0, 0) } }, "device_subca can't sign now"},
+		{"device", func(o *Options) { o.Renew = 1095 * 24 * time.Hour }, "renewing 1095 days before the end: certificates of profile device live 1095 days"},
 		{"device", func(o *Options) { o.Now = func() time.Time { return testNow.AddDate(0, 0, 2000) } }, "certificates of 1095d would outlive device_subca, which ends on 2032-"},
 		{"device", func(o *Options) { o.AllowList = filepath.Join(dir, "none.csv") }, "allow-list: "},
 	} {

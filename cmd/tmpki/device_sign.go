@@ -22,8 +22,8 @@ import (
 )
 
 type deviceSignFlags struct {
-	profile, out, allowList, chain, rejects string
-	replace                                 bool
+	profile, out, allowList, chain, rejects, renew string
+	replace                                        bool
 }
 
 func (a *app) deviceSignCmd() *cobra.Command {
@@ -44,10 +44,13 @@ alone. --chain says otherwise: leaf, issuers, root.
 
 A request that is rejected is told with its reason, and the rest goes on; the exit
 code is 1 then. The same request again has the same certificate for an answer.
-So a batch that was interrupted, or killed, is simply begun again.`,
+So a batch that was interrupted, or killed, is simply begun again. With --renew 90d a
+device whose certificate ends within 90 days gets another one for the same key; the
+old one stays good until it ends.`,
 		Example: `  tmpki device sign device.csr
   tmpki device sign -o certs --rejects rejects.csv --allow-list line7.csv csrs
-  tmpki device sign --profile sensor - <requests.pem >certificates.pem`,
+  tmpki device sign --profile sensor - <requests.pem >certificates.pem
+  tmpki device sign --renew 90d -o certs csrs`,
 		Args: between(1, 100000),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.deviceSign(cmd.Context(), f, args) },
 	}
@@ -58,6 +61,7 @@ So a batch that was interrupted, or killed, is simply begun again.`,
 	flags.StringVar(&f.rejects, "rejects", "", "list the rejected requests in this `file` (CSV; JSON if it ends in .json)")
 	flags.StringVar(&f.allowList, "allow-list", "", "CSV `file` with the UUIDs or serial numbers that may have a certificate")
 	flags.BoolVar(&f.replace, "replace", false, "a device that has a certificate may have another one; the old one is revoked")
+	flags.StringVar(&f.renew, "renew", "", "issue anew what ends within so many `days`, such as 90d, for the same key")
 	return cmd
 }
 
@@ -125,6 +129,12 @@ func (a *app) deviceSign(ctx context.Context, f deviceSignFlags, args []string) 
 	default:
 		return usagef("--chain %q is unknown: use leaf, issuers or root", f.chain)
 	}
+	var renew time.Duration
+	if f.renew != "" {
+		if renew, err = parseDays(f.renew); err != nil {
+			return usagef("--renew %v", err)
+		}
+	}
 	dir, err := a.existing(nil)
 	if err != nil {
 		return err
@@ -133,7 +143,7 @@ func (a *app) deviceSign(ctx context.Context, f deviceSignFlags, args []string) 
 	if err != nil {
 		return err
 	}
-	r, err := enroll.Open(ctx, p, f.profile, enroll.Options{Actor: actor(), Now: time.Now, Replace: f.replace, AllowList: f.allowList})
+	r, err := enroll.Open(ctx, p, f.profile, enroll.Options{Actor: actor(), Now: time.Now, Replace: f.replace, Renew: renew, AllowList: f.allowList})
 	if err != nil {
 		return err
 	}
