@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,9 @@ type Totals struct {
 
 const (
 	// groupSize is how many requests share two transactions of the store.
-	groupSize = 512
+	groupSize = 2048
+	// partSize is how many of them a worker takes at a time.
+	partSize = 16
 	// groupWait is how long a group waits for more requests: somebody may be
 	// waiting for its answer.
 	groupWait = 20 * time.Millisecond
@@ -75,8 +78,8 @@ func (r *Registrar) signAll(ctx context.Context, in iter.Seq[Request], done func
 	b.finished = make(chan *group, 4*workers+8) // more than can be under way
 
 	read := b.read(in)
-	vetted := inOrder(read, workers, func(g *group) {
-		for _, i := range g.items {
+	vetted := inOrder(read, workers, func(part []*item) {
+		for _, i := range part {
 			if i.result.Err == nil && b.ctx.Err() == nil {
 				b.reject(i, b.vet(i))
 			}
@@ -94,8 +97,8 @@ func (r *Registrar) signAll(ctx context.Context, in iter.Seq[Request], done func
 			}
 		}
 	}()
-	signed := inOrder(recorded, workers, func(g *group) {
-		for _, i := range g.items {
+	signed := inOrder(recorded, workers, func(part []*item) {
+		for _, i := range part {
 			if i.prepared == nil || !i.recorded || b.failed() {
 				continue
 			}
@@ -218,23 +221,35 @@ func (b *batch) read(in iter.Seq[Request]) <-chan *group {
 	return out
 }
 
-// inOrder lets workers do something with groups, and passes these on in the order
-// in which they came.
-func inOrder(in <-chan *group, workers int, do func(*group)) <-chan *group {
+// inOrder lets workers do something with the items of groups, some items at a time,
+// and passes the groups on in the order in which they came. All work on one group
+// before the next: so the last one keeps none waiting for another.
+func inOrder(in <-chan *group, workers int, do func([]*item)) <-chan *group {
 	queue, out := make(chan *group, workers), make(chan *group)
-	slots := make(chan struct{}, workers)
+	parts := make(chan func())
+	for range workers {
+		go func() {
+			for part := range parts {
+				part()
+			}
+		}()
+	}
 	go func() {
 		defer close(queue)
+		defer close(parts)
 		for g := range in {
-			slots <- struct{}{}
-			g.done = make(chan struct{})
-			done := g.done
+			done, left := make(chan struct{}), new(atomic.Int64)
+			g.done = done
+			left.Store(int64(len(g.items)))
 			queue <- g
-			go func() {
-				defer func() { <-slots }()
-				do(g)
-				close(done)
-			}()
+			for part := range slices.Chunk(g.items, partSize) {
+				parts <- func() {
+					do(part)
+					if left.Add(-int64(len(part))) == 0 {
+						close(done)
+					}
+				}
+			}
 		}
 	}()
 	go func() {

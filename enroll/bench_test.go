@@ -90,7 +90,7 @@ func BenchmarkBatch(b *testing.B) {
 	for _, row := range []struct {
 		keyType string
 		n       int
-	}{{"ec:P-256", 8192}, {"rsa:4096", 768}} {
+	}{{"ec:P-256", 20_480}, {"rsa:4096", 768}} {
 		b.Run(row.keyType, func(b *testing.B) {
 			r := open(b, benchPKI(b, row.keyType), "device")
 			requests := benchRequests(b, 0, row.n*b.N)

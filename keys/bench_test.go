@@ -59,7 +59,7 @@ func benchmarkToken(b *testing.B, sessions int) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	const count = 200
+	const count = 1000
 	object := filepath.Join(b.TempDir(), "m.c")
 	if err := os.WriteFile(object, []byte(`__attribute__((section(".modinfo"))) char license[] = "license=GPL"; char body[100 << 10] = {1};`), 0o600); err != nil {
 		b.Fatal(err)

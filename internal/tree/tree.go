@@ -106,7 +106,7 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	todo, prepared := make(chan int), make(chan job, n) // so that they work while we record
+	todo, prepared := make(chan int), make(chan job)
 	go func() {
 		defer close(todo)
 		for i := range files {
@@ -117,7 +117,7 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 			}
 		}
 	}()
-	var workers, commits sync.WaitGroup
+	var workers, recorder, commits sync.WaitGroup
 	for range n {
 		workers.Go(func() {
 			for i := range todo {
@@ -135,37 +135,45 @@ func Run(ctx context.Context, files []string, prepare func(path string) (*Change
 		close(prepared)
 	}()
 
-	// 2. Record a batch, then let it be committed while the next one fills.
-	flush := func(batch []job) {
-		if len(batch) == 0 || ctx.Err() != nil {
-			return
-		}
-		commits.Wait() // two batches at most are in memory
-		results := make([]Result, len(batch))
-		for k, j := range batch {
-			results[k] = j.change.Result
-		}
-		if err := opts.Record(results); err != nil {
-			cancel(fmt.Errorf("recording %d signatures, from %s: %w", len(batch), batch[0].change.Path, err))
-			return
-		}
-		commits.Go(func() {
-			for k, err := range commit(batch) {
-				t.done(batch[k], err)
+	// 2. Record a batch while the next one fills, and let it be committed while that
+	// is recorded.
+	batches := make(chan []job)
+	recorder.Go(func() {
+		for batch := range batches {
+			if ctx.Err() != nil {
+				continue
 			}
-		})
-	}
+			results := make([]Result, len(batch))
+			for k, j := range batch {
+				results[k] = j.change.Result
+			}
+			if err := opts.Record(results); err != nil {
+				cancel(fmt.Errorf("recording %d signatures, from %s: %w", len(batch), batch[0].change.Path, err))
+				continue
+			}
+			commits.Wait() // three batches at most are in memory
+			commits.Go(func() {
+				for k, err := range commit(batch) {
+					t.done(batch[k], err)
+				}
+			})
+		}
+	})
 	var batch []job
 	held := 0
 	for j := range prepared {
 		batch = append(batch, j)
 		held += j.change.Held
 		if len(batch) == batchFiles || held >= batchOctets {
-			flush(batch)
+			batches <- batch
 			batch, held = nil, 0
 		}
 	}
-	flush(batch)
+	if len(batch) > 0 {
+		batches <- batch
+	}
+	close(batches)
+	recorder.Wait()
 	commits.Wait()
 
 	// 3. Sum up.
