@@ -171,6 +171,16 @@ var keyUsages = []struct {
 	{"decipherOnly", x509.KeyUsageDecipherOnly},
 }
 
+// KeyUsageNames returns the names of key usages, as a profile has them, in bit order.
+func KeyUsageNames(ku x509.KeyUsage) (names []string) {
+	for _, k := range keyUsages {
+		if ku&k.bit != 0 {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
 // extKeyUsages has the names of RFC 5280, Section 4.2.1.12.
 var extKeyUsages = []struct {
 	name string

@@ -121,9 +121,6 @@ func digest(s string) [16]byte {
 	return [16]byte(sum[:16])
 }
 
-// Len returns how many devices are on the list.
-func (l *AllowList) Len() int { return len(l.entries) }
-
 // Allows reports whether a device is on the list: its UUID, its serial number, or
 // one that ends its common name, where the platform puts it.
 func (l *AllowList) Allows(uuid, serialNumber, commonName string) bool {

@@ -143,9 +143,6 @@ func Open(ctx context.Context, pki *plan.PKI, profile string, o Options) (*Regis
 // Close closes the store.
 func (r *Registrar) Close() error { return r.db.Close() }
 
-// Profile returns the profile's name.
-func (r *Registrar) Profile() string { return r.issuance.Name }
-
 // path returns where a file of the plan is.
 func (r *Registrar) path(file string) string {
 	if filepath.IsAbs(file) {

@@ -114,7 +114,7 @@ func TestBulk(t *testing.T) {
 	wantOneFile(t, db.name)
 	db = reopen(t, db.name)
 	must(t, db.Verify(ctx))
-	if IsURL(db.name) {
+	if isURL(db.name) {
 		return
 	}
 	if mode, err := journalMode(ctx, db.sql, ""); err != nil || mode != "delete" {

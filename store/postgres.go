@@ -28,9 +28,6 @@ type postgres struct {
 	schema string
 }
 
-// IsURL reports whether the place of a store is a database, and not a file.
-func IsURL(place string) bool { return strings.Contains(place, "://") }
-
 // CheckURL fails unless text is the URL of a store that OpenURL takes:
 //
 //	postgres://USER@HOST[:PORT]/DATABASE[?PARAMETER=VALUE&…]

@@ -52,7 +52,7 @@ func newPlace(t testing.TB) string {
 
 // openAny opens the store at a place of either kind.
 func openAny(ctx context.Context, place string) (*DB, error) {
-	if IsURL(place) {
+	if isURL(place) {
 		return OpenURL(ctx, place)
 	}
 	return Open(ctx, place)
@@ -112,7 +112,7 @@ func issue(t testing.TB, db *DB, first, last uint64) {
 // wantOneFile fails unless the store left nothing but its file.
 func wantOneFile(t testing.TB, path string) {
 	t.Helper()
-	if IsURL(path) {
+	if isURL(path) {
 		return
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -625,3 +625,6 @@ func TestOpenRefusesOtherFiles(t *testing.T) {
 		t.Error("opened a directory")
 	}
 }
+
+// isURL reports whether the place of a store is a database, and not a file.
+func isURL(place string) bool { return strings.Contains(place, "://") }

@@ -283,27 +283,13 @@ func (f *Found) profiles() (of map[*certificate]string, bodies map[string]string
 	return of, bodies, order
 }
 
-var usages = []struct {
-	name string
-	bit  x509.KeyUsage
-}{
-	{"digitalSignature", x509.KeyUsageDigitalSignature},
-	{"nonRepudiation", x509.KeyUsageContentCommitment},
-	{"keyEncipherment", x509.KeyUsageKeyEncipherment},
-	{"dataEncipherment", x509.KeyUsageDataEncipherment},
-	{"keyAgreement", x509.KeyUsageKeyAgreement},
-	{"keyCertSign", x509.KeyUsageCertSign},
-	{"cRLSign", x509.KeyUsageCRLSign},
-}
-
 // profileText is a profile in YAML's flow form. What a certificate should not have
 // had, such as URLs of localhost, is not in it.
 func (c *certificate) profileText(days, limit int) string {
 	var usage []string
-	for _, u := range usages {
-		forCA := u.name == "keyCertSign" || u.name == "cRLSign"
-		if c.KeyUsage&u.bit != 0 && (c.authority() || !forCA) {
-			usage = append(usage, u.name)
+	for _, name := range ca.KeyUsageNames(c.KeyUsage) {
+		if forCA := name == "keyCertSign" || name == "cRLSign"; c.authority() || !forCA {
+			usage = append(usage, name)
 		}
 	}
 	if c.authority() && !slices.Contains(usage, "keyCertSign") {
